@@ -1,0 +1,86 @@
+"""Runs every benchmark and writes RESULTS.md."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+ROUNDS = 3  # one and two ranks in turn
+
+
+def launch(script: str, ranks: int = 1, *arguments: str) -> object:
+    """Runs one script, under mpirun if there is more than one rank, and returns what it printed as JSON."""
+    command = [sys.executable, str(HERE / script), *arguments]
+    if ranks > 1:
+        command = ["mpirun", "-n", str(ranks), sys.executable, "-m", "mpi4py", *command[1:]]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    if done.returncode:
+        sys.exit(f"{script} on {ranks} ranks failed:\n{done.stderr}")
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def sampling() -> list[list[str]]:
+    """Speed-up from one to two ranks, and the share of the halo exchange."""
+    rounds = [(launch("generation.py", 1), launch("generation.py", 2)) for _ in range(ROUNDS)]
+    one, two = (min((r[n] for r in rounds), key=lambda r: r["step"]) for n in (0, 1))
+    share = two["exchange"] / two["step"]
+    return [
+        ["sampling step, 8 tiles, 1 → 2 ranks", f"{one['step'] / two['step']:.2f}", "≥ 1.8",
+         f"{one['step'] * 1e3:.0f} ms, {two['step'] * 1e3:.0f} ms"],
+        ["halo fill, share of a sampling step", f"{100 * share:.2f} %", "< 1 %", f"{two['exchange'] * 1e6:.0f} µs"],
+    ]  # fmt: skip
+
+
+def exchange() -> list[list[str]]:
+    """Halo exchange against a copy through shared memory."""
+    rows = []
+    for r in launch("exchange.py", 2):
+        took = r["fill"] - r["local"]
+        what = f"halo exchange of {r['bytes'] // 1024} KiB along {r['along']} against a shared-memory copy"
+        rows.append([what, f"{took / r['copy']:.2f}", "≤ 3", f"{took * 1e6:.0f} µs, {r['copy'] * 1e6:.0f} µs"])
+    return rows
+
+
+def noise() -> list[list[str]]:
+    """Cost of a normal value."""
+    r = launch("noise.py")
+    beside = f"torch.randn {r['torch']:.1f} ns"
+    return [["keyed noise, per normal value", f"{r['keyed']:.1f} ns", "≤ 10 ns", beside]]
+
+
+def network() -> list[list[str]]:
+    """Convolutions against a matrix product."""
+    r = launch("network.py")
+    return [["convolutions of the U-Net against a matrix product, fp32",
+             f"{r['convolutions'] / r['product']:.2f}", "≥ 0.5",
+             f"{r['convolutions']:.0f} and {r['product']:.0f} GFLOP/s"]]  # fmt: skip
+
+
+def machine() -> str:
+    """Names the processor and its cores."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    load = Path("/proc/loadavg").read_text().split()[0]
+    return f"{len(models)} cores, {models[0] if models else platform.machine()}, load before the run {load}"
+
+
+def main() -> None:
+    where = machine()
+    rows = [row for part in (noise, network, exchange, sampling) for row in part()]
+    header = ["what", "measured", "aim", "behind it"]
+    table = "\n".join("| " + " | ".join(row) + " |" for row in [header, ["---"] * 4, *rows])
+    text = (
+        f"# Measured by jobs/bench/run\n\n{datetime.date.today()}, {where}; one thread per rank; the best of several "
+        f"rounds, contenders in turn.\n\n{table}\n"
+    )
+    (HERE / "RESULTS.md").write_text(text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,158 @@
+"""The command line: `halocline <job> …`, the same command alone, under mpirun, or under srun."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from halocline import __version__
+from halocline.mesh.communicator import Communicator, Serial, world
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Generate ocean states on the grid of a numerical model, start the model from them, judge them.",
+    epilog="Every job runs alone, under mpirun, or under srun: mpirun -n 4 halocline sample RUN …",
+)
+
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[KEY=VALUE]...", help="Options and overrides, listed below.", show_default=False),
+]
+Run = Annotated[
+    Path, typer.Argument(metavar="RUN", help="Run folder that `halocline train` made.", show_default=False)
+]
+
+
+def launch(job: Callable[[Communicator | Serial], None]) -> None:
+    """Runs a job on all ranks and turns an error into one sentence and a non-zero exit of the whole job.
+
+    An error that was agreed on by all ranks is printed once. Any other one is known to this rank alone, and
+    the others may be waiting for it: it ends the process group.
+    """
+    comm = world()
+    try:
+        job(comm)
+    except (ValueError, OSError, RuntimeError, KeyboardInterrupt) as error:
+        agreed = comm.size == 1 or getattr(error, "agreed", False)
+        if comm.is_root or not agreed:
+            where = "" if agreed else f" (rank {comm.rank})"
+            print(f"halocline: error{where}: {error or type(error).__name__}", file=sys.stderr, flush=True)
+        if not agreed:
+            comm.abort(1)
+        sys.exit(1)
+    except Exception:
+        traceback.print_exc()  # our own mistake: the reader needs the place
+        sys.stderr.flush()
+        comm.abort(1)
+
+
+def version(wanted: bool) -> None:
+    """Prints the version and ends."""
+    if wanted:
+        print(f"halocline {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    show: Annotated[
+        bool, typer.Option("--version", callback=version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Options of all jobs."""
+
+
+@app.command()
+def train(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file, see jobs/configs.")],
+    overrides: Overrides = None,
+) -> None:
+    """Learn the states of a model from its output. Resumes where a run folder holds a checkpoint.
+
+    Leaves a run folder that carries everything sampling needs. Data-parallel over ranks.
+
+    \b
+    output=RUN              run folder (made if needed)
+    training.steps=N        optimiser steps in all
+    training.batch=16       tile windows per step, over all ranks
+    training.checkpoint_minutes=2
+                            a killed run loses at most this
+    data.grid=FILE          NEMO mesh_mask or domain_cfg
+    data.states=FILES       output or restarts; a list or patterns
+    …                       any key of the file, with dots
+    """
+    from halocline.run.train import train as job
+
+    launch(lambda comm: job(config, overrides or [], comm))
+
+
+@app.command()
+def sample(run: Run, overrides: Overrides = None) -> None:
+    """Generate states: same seed, same bits, on any number of ranks.
+
+    Writes one netCDF file, dimensions (member, deptht, y, x), NEMO's output names, CF attributes.
+
+    \b
+    members=12              states to generate
+    seed=0                  integer in [0, 2^32)
+    output=states.nc        file to write
+    months=[1,…,12]         month (end of) of each member in turn
+    parameters.NAME=VALUE   physical parameters, where the run was trained with some
+    sampling.steps=20       steps from noise to data (default: the run's)
+    sampling.sampler=heun   euler, heun, ddim or ancestral
+    ranks_per_member=0      ranks that share the tiles of a member; 0: chosen
+    """
+    from halocline.run.sample import sample as job
+
+    launch(lambda comm: job(run, overrides or [], comm))
+
+
+@app.command()
+def evaluate(run: Run, overrides: Overrides = None) -> None:
+    """Compare generated with reference states: profiles, maps, spectra, water masses, stability.
+
+    Leaves report.png and table.json, prints a table.
+
+    \b
+    states=states.nc        what `halocline sample` wrote
+    output=DIR              folder for report.png and table.json
+    reference=FILES         states to compare with (default: the training data)
+    """
+    from halocline.run.evaluate import evaluate as job
+
+    launch(lambda comm: job(run, overrides or [], comm))
+
+
+@app.command()
+def restart(run: Run, overrides: Overrides = None) -> None:
+    """Write a generated state as a NEMO restart file, from which the model starts.
+
+    \b
+    states=states.nc        what `halocline sample` wrote
+    member=0                which of them
+    output=restart.nc       file to write (per rank: restart_0000.nc, …)
+    like=RESTART            a restart of the same configuration: grid check, step and date
+    velocity=generated      generated, geostrophic (from density and sea level) or rest
+    per_rank=[I,J]          write one file per rank of an I x J decomposition instead of a global one
+    """
+    from halocline.run.restart import restart as job
+
+    launch(lambda comm: job(run, overrides or [], comm))
+
+
+def main() -> None:
+    """Entry point of the `halocline` command."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""How to generate: paths, noise, networks, denoisers and samplers."""

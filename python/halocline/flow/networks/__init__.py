@@ -1,0 +1,5 @@
+"""Backbones on a haloed tile. A network may do inside its tile what it likes; it never communicates."""
+
+from halocline.flow.networks.unet import UNet, UNetConfig
+
+__all__ = ["UNet", "UNetConfig"]

@@ -1,0 +1,91 @@
+"""Localised denoising: one network evaluation over all tiles of this rank.
+
+Fill the halos, evaluate the network on each window, keep the owned cells. Windows go through the network in
+batches of one fixed size, the last one padded with copies, because kernels choose their order of summation by
+shape: with one shape the result of a tile does not depend on how many tiles or members this rank holds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from halocline.flow.conditions import CellConditions
+from halocline.flow.denoiser import Posterior, PreconditionedDenoiser
+from halocline.flow.path import Path, Time
+from halocline.mesh.halo import HaloPlan
+
+__all__ = ["TiledDenoiser"]
+
+
+@dataclass(frozen=True)
+class TiledDenoiser:
+    """Denoiser of a distributed state.
+
+    Attributes:
+        denoiser: Acts on one batch of windows.
+        halo: Fills windows from owned cells.
+        cell_conditions: Masks, bathymetry, position on this rank's windows.
+        conditions: Season and parameters, shape (member, condition).
+        mask: Wet owned cells, shape (tile, channel, j, i).
+        batch: Windows in one network evaluation, at least 2 (a batch of one takes other memory paths).
+        owned: Owned part of a window, in both directions.
+        precision: "fp32" or "bf16".
+    """
+
+    denoiser: PreconditionedDenoiser
+    halo: HaloPlan
+    cell_conditions: CellConditions
+    conditions: Tensor
+    mask: Tensor
+    batch: int
+    owned: slice
+    precision: str = "fp32"
+
+    def __post_init__(self) -> None:
+        if self.batch < 2:
+            raise ValueError(f"sampling.tile_batch is {self.batch}, expected at least 2.")
+
+    @property
+    def path(self) -> Path:
+        """The path on which the noisy states lie."""
+        return self.denoiser.path
+
+    @torch.no_grad()
+    def __call__(self, x: Tensor, t: Time) -> Posterior:
+        """Estimates the clean state.
+
+        Arguments:
+            x: Noisy state on owned cells, shape (member, tile, channel, j, i).
+            t: Path time in [0, 1], one number.
+
+        Returns:
+            Posterior whose mean has the shape of `x` and is zero on land.
+
+        Collective: yes, one halo exchange.
+        """
+        windows = self.halo.fill(x)
+        members, tiles = x.shape[:2]
+        items = windows.flatten(0, 1)
+        means = [self._evaluate(items, start, tiles, float(t)) for start in range(0, len(items), self.batch)]
+        mean = torch.cat(means).unflatten(0, (members, tiles))
+        return Posterior(mean=mean * self.mask)
+
+    def _evaluate(self, items: Tensor, start: int, tiles: int, t: float) -> Tensor:
+        """Denoises one fixed-size batch and returns the owned cells of its real items."""
+        index = torch.arange(start, start + self.batch).clamp(max=len(items) - 1)
+        real = min(self.batch, len(items) - start)
+        time = torch.full((self.batch,), t, dtype=torch.float64)
+        member, tile = index // tiles, index % tiles
+        device = self.denoiser.sigma_data.device  # the state stays with the halo exchange
+        told = {
+            "static": self.cell_conditions.static[tile].to(device),
+            "conditions": self.conditions[member].to(device),
+            "cells": self.cell_conditions.cells[tile].to(device),
+        }
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            windows = items[index].to(device)
+            posterior = self.denoiser(windows, time.to(device), told, self.owned)
+        return posterior.mean[:real].float().cpu()

@@ -1,0 +1,1 @@
+"""The border: the only room that reads and writes model files and netCDF."""

@@ -1,0 +1,119 @@
+r"""Sums, means and spreads over the globe, the same bits on every layout.
+
+A tile is summed on its own, then tiles are added in lattice order. The sums can be differentiated:
+every rank computes the same number from them, so the derivative of that number with respect to a
+local cell needs no message.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from halocline.mesh.layout import Layout, tile_sums
+
+
+class _LatticeSum(torch.autograd.Function):
+    """Layout.sum with its adjoint: each tile receives the derivative of the global sum."""
+
+    @staticmethod
+    def forward(ctx: Any, partial: Tensor, layout: Layout) -> Tensor:
+        ctx.shape = partial.shape
+        return layout.sum(partial)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return gradients[0].unsqueeze(-1).expand(ctx.shape), None
+
+
+def global_sum(x: Tensor, layout: Layout) -> Tensor:
+    """Adds all cells of all tiles.
+
+    Arguments:
+        x: Values on owned cells, zero where they do not count, shape (..., tile, k, j, i).
+        layout: Which tiles are here.
+
+    Returns:
+        Sums, float64, shape (...).
+
+    Collective: yes.
+    """
+    return _LatticeSum.apply(tile_sums(x, cells=3), layout)
+
+
+def level_sum(x: Tensor, layout: Layout) -> Tensor:
+    """Adds the cells of each level: shape (..., tile, k, j, i) to (..., k).
+
+    Collective: yes.
+    """
+    return _LatticeSum.apply(tile_sums(x.transpose(-4, -3), cells=2), layout)
+
+
+def global_mean(x: Tensor, weight: Tensor, layout: Layout) -> Tensor:
+    r"""Returns :math:`\sum w x / \sum w` over all cells of all tiles.
+
+    Arguments:
+        x: Values, finite where the weight is zero, shape (member, tile, k, j, i).
+        weight: Weights, zero where cells do not count, broadcasting to x.
+        layout: Which tiles are here.
+
+    Returns:
+        Means, float64, shape (member,); NaN if all weights are zero.
+
+    Collective: yes, one sum.
+    """
+    total, norm = global_sum(_weighted(x, weight), layout)
+    return total / norm
+
+
+def level_mean(x: Tensor, weight: Tensor, layout: Layout) -> Tensor:
+    """Returns the weighted mean of each level, (member, k); NaN on levels without weight.
+
+    Arguments as in :func:`global_mean`.
+
+    Collective: yes, one sum.
+    """
+    total, norm = level_sum(_weighted(x, weight), layout)
+    return total / norm
+
+
+def level_std(x: Tensor, weight: Tensor, layout: Layout) -> Tensor:
+    """Returns the weighted standard deviation within each level, as :func:`level_mean`.
+
+    Collective: yes, two sums.
+    """
+    mean = level_mean(x, weight, layout)
+    anomaly = x - mean[:, None, :, None, None].nan_to_num()
+    return level_mean(anomaly * anomaly, weight, layout).sqrt()
+
+
+def _weighted(x: Tensor, weight: Tensor) -> Tensor:
+    """Returns numerator and denominator of a mean, stacked so that one message carries both."""
+    return torch.stack([x * weight, weight.expand_as(x).to(x.dtype)])
+
+
+def add_along(x: Tensor, dim: int) -> Tensor:
+    """Adds the slices of one dimension one after another.
+
+    Elementwise, so the bits of a tile do not depend on how many tiles stand beside it, which a
+    library reduction does not promise.
+    """
+    total, *rest = x.unbind(dim)
+    for slice_ in rest:
+        total = total + slice_
+    return total
+
+
+def place(x: Tensor, layout: Layout) -> Tensor:
+    """Returns the global field, zero where there is no tile, on every rank.
+
+    Arguments:
+        x: Owned cells, shape (member, tile, j, i).
+        layout: Which tiles are here.
+
+    Returns:
+        Global field, shape (member, nj, ni).
+
+    Collective: yes, one gather.
+    """
+    return torch.as_tensor(layout.place(x.transpose(0, 1)))

@@ -1,0 +1,1 @@
+"""The jobs: straight scripts of named calls, one module per job."""
