@@ -201,6 +201,8 @@ def draw_distance(axis: Axes, outcomes: list[Outcome], spinup: Spinup) -> None:
         if o.name != "rest":
             label = {"own": "model's own state", "mean": "training mean", "member0": "generated"}.get(o.name)
             axis.semilogy([0, 20], [o.initial, o.final], "o-", ms=4, color=colour_of(o.name), label=label)
+    # The training mean starts at no distance at all, which a logarithmic axis cannot show.
+    axis.set_ylim(spinup.natural / 3, 2 * spinup.distances.max())
     axis.set(title="distance from equilibrium (rms temperature)", xlabel="model years integrated", ylabel="°C")
     axis.legend()
 

@@ -58,7 +58,7 @@ def main() -> None:
     say(3, f"learning from {scale.seeds * scale.learn * 4} states")
     generator = folder / "generator"
     halocline("train", ROOT / "jobs/configs/basin.yaml", f"output={generator}", f"training.steps={scale.steps}",
-              f"data.grid={folder}/spinup/mesh_mask.nc", f"data.states={folder}/seed*/states.nc")  # fmt: skip
+              f"data.grid={folder}/spinup/mesh_mask.nc", f"data.states={folder}/seed*/states.nc", ranks=2)  # fmt: skip
     say(4, f"generating {scale.members} states on 2 ranks")
     states = folder / "states.nc"
     once(states, lambda: halocline("sample", generator, f"members={scale.members}", "seed=1", f"months=[{DECEMBER}]",

@@ -7,15 +7,16 @@
 !> call basin_finalize(ocean)
 module basin
   use mpi_f08, only: MPI_Comm
-  use basin_constants, only: dp, path_length
+  use basin_constants, only: dp
   use basin_decomposition, only: decomposition_scatter
   use basin_error, only: error_agree, error_raise, error_t, number_text
   use basin_forcing, only: forcing_spin
   use basin_model, only: basin_t => model_t, model_check, model_collect, model_create, model_free, &
     model_rest, model_step, snapshot_create, snapshot_t
+  use basin_namelist, only: namelist_read
   use basin_restart, only: restart_read, restart_write
   use basin_run, only: run_model
-  use basin_settings, only: settings_help, settings_read, settings_t
+  use basin_settings, only: settings_help, settings_t
   implicit none
   private
   ! types
@@ -37,7 +38,7 @@ contains
     type(error_t), intent(inout) :: error
     type(settings_t) :: settings
 
-    call settings_read(settings, namelist_file, error)
+    call namelist_read(settings, namelist_file, error)
     call error_agree(error, comm)
     if (error%raised) return
     call model_create(ocean, settings, comm, error)

@@ -1,4 +1,4 @@
-!> Surface forcing: wind stress, heat flux and fresh water; season, trend-free noise, restoring.
+!> Surface forcing: wind stress, heat flux and fresh water, with a season and noise.
 !>
 !> The noise is a sum of large-scale patterns, each with an amplitude that follows a first-order
 !> autoregression a(n) = phi a(n-1) + sqrt(1 - phi^2) xi, phi = exp(-dt / T); xi depends on seed and
@@ -6,6 +6,7 @@
 module basin_forcing
   use basin_constants, only: day, days_in_year, dp, halo, pi
   use basin_decomposition, only: decomposition_localise, decomposition_t
+  use basin_functions, only: scalar_cos, scalar_exp, scalar_sin
   use basin_grid, only: grid_t
   use basin_random, only: random_normal
   use basin_settings, only: settings_t
@@ -48,17 +49,18 @@ contains
     integer :: m
 
     call coordinates(grid, x, y, yu)
-    call cut(this%wind, -cos(2.0_dp * pi * yu))
-    call cut(this%wind_shift, sin(2.0_dp * pi * yu))
-    call cut_stack(this%wind_noise, cos(spread(yu, 3, wind_modes) &
+    call cut(this%wind, -scalar_cos(2.0_dp * pi * yu))
+    call cut(this%wind_shift, scalar_sin(2.0_dp * pi * yu))
+    call cut_stack(this%wind_noise, scalar_cos(spread(yu, 3, wind_modes) &
                    * spread(spread([(m * pi, m = 1, wind_modes)], 1, grid%ny), 1, grid%nx)))
     call cut_stack(this%heat_noise, heat_patterns(x, y))
     call cut(this%target_mean, settings%rn_tstar_north &
-             + (settings%rn_tstar_south - settings%rn_tstar_north) * 0.5_dp * (1.0_dp + cos(pi * y)))
+             + (settings%rn_tstar_south - settings%rn_tstar_north) &
+             * 0.5_dp * (1.0_dp + scalar_cos(pi * y)))
     call cut(this%target_season, -settings%rn_tstar_season * (0.25_dp + 0.75_dp * y))
-    call cut(this%fresh, without_mean(grid, cos(2.0_dp * pi * (y - 0.3_dp)) - 0.4_dp * y))
-    call cut_stack(this%fresh_noise, reshape([without_mean(grid, cos(pi * y)), &
-                   without_mean(grid, cos(pi * x) * cos(2.0_dp * pi * y))], &
+    call cut(this%fresh, without_mean(grid, scalar_cos(2.0_dp * pi * (y - 0.3_dp)) - 0.4_dp * y))
+    call cut_stack(this%fresh_noise, reshape([without_mean(grid, scalar_cos(pi * y)), &
+                   without_mean(grid, scalar_cos(pi * x) * scalar_cos(2.0_dp * pi * y))], &
                    [grid%nx, grid%ny, fresh_modes]))
     allocate(this%taux, this%tstar, this%qnoise, this%qsalt, this%heat, this%salt, mold=this%wind)
 
@@ -103,11 +105,11 @@ contains
     real(dp), intent(in) :: x(:, :)
     real(dp), intent(in) :: y(:, :)
     real(dp) :: pattern(size(x, 1), size(x, 2), heat_modes)
-    pattern(:, :, 1) = cos(pi * y)
-    pattern(:, :, 2) = cos(2.0_dp * pi * y)
-    pattern(:, :, 3) = sqrt(2.0_dp) * cos(pi * x) * sin(pi * y)
-    pattern(:, :, 4) = sqrt(2.0_dp) * cos(2.0_dp * pi * x) * cos(pi * y)
-    pattern(:, :, 5) = sqrt(2.0_dp) * cos(pi * x) * cos(3.0_dp * pi * y)
+    pattern(:, :, 1) = scalar_cos(pi * y)
+    pattern(:, :, 2) = scalar_cos(2.0_dp * pi * y)
+    pattern(:, :, 3) = sqrt(2.0_dp) * scalar_cos(pi * x) * scalar_sin(pi * y)
+    pattern(:, :, 4) = sqrt(2.0_dp) * scalar_cos(2.0_dp * pi * x) * scalar_cos(pi * y)
+    pattern(:, :, 5) = sqrt(2.0_dp) * scalar_cos(pi * x) * scalar_cos(3.0_dp * pi * y)
   end function heat_patterns
 
   !> A pattern on wet cells less its area mean; the remainder of the sum, an effect of rounding, is
@@ -134,7 +136,7 @@ contains
     real(dp) :: phi
     integer :: m
 
-    phi = exp(-settings%rn_dt / (settings%rn_noise_days * day))
+    phi = scalar_exp(-settings%rn_dt / (settings%rn_noise_days * day))
     do m = 1, modes
       this%amplitude(m) = phi * this%amplitude(m) &
                           + sqrt(1.0_dp - phi**2) * random_normal(settings%nn_seed, kt, m)
@@ -165,7 +167,7 @@ contains
 
     steps = settings%steps_per_year()
     angle = 2.0_dp * pi * (modulo(kt - 1, steps) + 0.5_dp) / steps
-    season = cos(angle - pi / 9.0_dp)   ! coldest on 20 January
+    season = scalar_cos(angle - pi / 9.0_dp)   ! coldest on 20 January
     wind = settings%rn_wind * (1.0_dp + settings%rn_wind_season * season)
     shift = 0.5_dp * settings%rn_wind * settings%rn_wind_season * season
     this%taux = wind * this%wind + shift * this%wind_shift

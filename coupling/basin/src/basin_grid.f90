@@ -4,6 +4,7 @@
 !> (i, j). All arrays are global and known to every rank; they are two-dimensional and small.
 module basin_grid
   use basin_constants, only: degree, dp, earth_radius, earth_rotation, pi
+  use basin_functions, only: scalar_cos, scalar_exp, scalar_sin, scalar_tanh
   use basin_settings, only: settings_t
   implicit none
   private
@@ -41,8 +42,8 @@ contains
     call set_points(grid, settings, 0.5_dp, 0.0_dp, grid%glamu, grid%gphiu, grid%e1u, grid%e2u)
     call set_points(grid, settings, 0.0_dp, 0.5_dp, grid%glamv, grid%gphiv, grid%e1v, grid%e2v)
     call set_points(grid, settings, 0.5_dp, 0.5_dp, grid%glamf, grid%gphif, grid%e1f, grid%e2f)
-    grid%ff_t = 2.0_dp * earth_rotation * sin(grid%gphit * degree)
-    grid%ff_f = 2.0_dp * earth_rotation * sin(grid%gphif * degree)
+    grid%ff_t = 2.0_dp * earth_rotation * scalar_sin(grid%gphit * degree)
+    grid%ff_f = 2.0_dp * earth_rotation * scalar_sin(grid%gphif * degree)
     call set_levels(grid, settings)
     call set_bathymetry(grid, settings)
   end subroutine grid_create
@@ -68,7 +69,7 @@ contains
         latitude(i, j) = settings%rn_lat0 + settings%rn_dlat * (j - 1.5_dp + shift_j)
       end do
     end do
-    e1 = earth_radius * degree * settings%rn_dlon * cos(latitude * degree)
+    e1 = earth_radius * degree * settings%rn_dlon * scalar_cos(latitude * degree)
     allocate(e2(grid%nx, grid%ny), source=earth_radius * degree * settings%rn_dlat)
   end subroutine set_points
 
@@ -81,7 +82,7 @@ contains
 
     wet = grid%nz - 1
     do k = 1, grid%nz
-      stretch(k) = tanh((k - 0.6_dp * wet) / (0.22_dp * wet))
+      stretch(k) = scalar_tanh((k - 0.6_dp * wet) / (0.22_dp * wet))
     end do
     stretch = stretch - stretch(1)
     grid%e3t = settings%rn_e3_top &
@@ -125,7 +126,7 @@ contains
     y = (j - 1.5_dp) / (grid%ny - 2)
     wall = min(y, 1.0_dp - y)
     if (.not. grid%cyclic) wall = min(wall, x, 1.0_dp - x)
-    ridge = 0.4_dp * exp(-((x - 0.5_dp - 0.08_dp * sin(2.0_dp * pi * y)) / 0.08_dp)**2)
+    ridge = 0.4_dp * scalar_exp(-((x - 0.5_dp - 0.08_dp * scalar_sin(2.0_dp * pi * y)) / 0.08_dp)**2)
     relief = min(1.0_dp - ridge, 0.3_dp + 0.7_dp * min(1.0_dp, wall / 0.12_dp))
     if (abs(x - 0.7_dp) < 0.06_dp .and. abs(y - 0.72_dp) < 0.06_dp) relief = 0.0_dp
     if (.not. grid%cyclic .and. x < 0.11_dp .and. abs(y - 0.57_dp) < 0.05_dp) relief = 0.0_dp

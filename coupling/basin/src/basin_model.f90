@@ -11,6 +11,7 @@ module basin_model
     dynamics_velocity, surface_create, surface_t
   use basin_error, only: error_agree, error_raise, error_t, number_text
   use basin_forcing, only: forcing_amplitudes, forcing_at, forcing_create, forcing_fluxes, forcing_t
+  use basin_functions, only: scalar_exp
   use basin_geometry, only: geometry_create, geometry_t
   use basin_grid, only: grid_create, grid_t
   use basin_settings, only: settings_t
@@ -105,7 +106,7 @@ contains
     associate (set => model%settings, mask => model%geo%tmask)
       do k = 1, model%geo%nk
         profile = set%rn_t_deep &
-                  + (set%rn_t_top - set%rn_t_deep) * exp(-model%geo%gdept(k) / set%rn_t_scale)
+                  + (set%rn_t_top - set%rn_t_deep) * scalar_exp(-model%geo%gdept(k) / set%rn_t_scale)
         model%ts(:, :, k, 1) = profile * mask(:, :, k)
         model%ts(:, :, k, 2) = set%rn_salinity * mask(:, :, k)
       end do

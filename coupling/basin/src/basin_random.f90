@@ -4,6 +4,7 @@
 !> another order of calls gives the same numbers.
 module basin_random
   use basin_constants, only: dp, i8, pi
+  use basin_functions, only: scalar_cos
   implicit none
   private
   public :: random_normal
@@ -18,7 +19,7 @@ contains
     real(dp) :: value
     real(dp) :: radius
     radius = sqrt(-2.0_dp * log(uniform(seed, step, 2 * index)))
-    value = radius * cos(2.0_dp * pi * uniform(seed, step, 2 * index + 1))
+    value = radius * scalar_cos(2.0_dp * pi * uniform(seed, step, 2 * index + 1))
   end function random_normal
 
   !> Uniform number in (0, 1] from the upper 53 bits of the hash.

@@ -91,10 +91,10 @@ contains
         call collect(run, model)
         if (run%root) call states_append(run%states, model, run%snapshot, error)
       end if
-      if (restart_due(model, run)) call save_restart(run, model, error)
       interval = set%nn_diag_steps
       if (interval <= 0) interval = set%steps_per_year()
       if (due(model%kt, interval)) call write_row(run, model)
+      if (restart_due(model, run)) call save_restart(run, model, error)
       if (due(model%kt, set%nn_progress_years * set%steps_per_year())) call report(run, model)
     end associate
     if (mod(model%kt, month) == 0) call error_agree(error, model%decomposition%comm)
@@ -150,7 +150,9 @@ contains
                              real(model%kt, dp) / model%settings%steps_per_year(), row)
     end if
     run%row_kt = model%kt
-    if (model%kt > run%first_kt) model%gain = 0.0_dp
+    if (model%kt == run%first_kt) return   ! an account that a restart left open goes on
+    model%gain = 0.0_dp
+    run%snapshot%gain = 0.0_dp
   end subroutine write_row
 
   !> Tell how far the run is, how fast and how long it will take.

@@ -8,6 +8,7 @@
 !> round-off; a constant stays constant because the volume fluxes close with the sea level.
 module basin_tracers
   use basin_constants, only: dp, halo
+  use basin_functions, only: scalar_tanh
   use basin_geometry, only: geometry_t
   use basin_settings, only: settings_t
   implicit none
@@ -39,7 +40,7 @@ contains
     integer :: k
 
     diffusivity = settings%rn_avt0 + (settings%rn_avt_deep - settings%rn_avt0) &
-                  * 0.5_dp * (1.0_dp + tanh((geo%gdepw - 2000.0_dp) / 700.0_dp))
+                  * 0.5_dp * (1.0_dp + scalar_tanh((geo%gdepw - 2000.0_dp) / 700.0_dp))
     mixing%conduct = settings%rn_dt * diffusivity / geo%e3w
     mixing%conduct(1) = 0.0_dp
     allocate(mixing%inverse, mold=geo%tmask)
@@ -184,7 +185,8 @@ contains
         slope_north(i) = limited(step_south(i), step_north(i), &
                                  0.5_dp * (step_south(i) + step_north(i)))
         north(i) = max(volume_north(i, j), 0.0_dp) * (t(i, j) + north_share(i, j) * slope_south(i)) &
-                   + min(volume_north(i, j), 0.0_dp) * (t(i, j + 1) - north_share(i, j) * slope_north(i)) &
+                   + min(volume_north(i, j), 0.0_dp) &
+                   * (t(i, j + 1) - north_share(i, j) * slope_north(i)) &
                    - conduct * geo%e1v(i, j) * geo%re2v(i, j) * step_south(i)
         slope_south(i) = slope_north(i)
       end do

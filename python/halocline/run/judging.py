@@ -21,6 +21,8 @@ from halocline.run.config import DataConfig, RunConfig
 
 __all__ = ["JUDGED", "diagnose_fields", "eos_of", "learn_thresholds"]
 
+CHUNK = 8  # states diagnosed at once: their fields stay in cache, and memory does not grow with the archive
+
 JUDGED = (
     "nonfinite_cells",
     "unstable_fraction",
@@ -65,11 +67,17 @@ def diagnose_fields(
     layout = Layout.build(lattice, comm or Serial())
     geometry = Geometry.build(grid, layout)
     options = DiagnosticOptions(free_surface=data.free_surface)  # type: ignore[arg-type]
-    tiles = {
-        name: torch.as_tensor(layout.cut(np.nan_to_num(np.asarray(x, np.float64)))).transpose(0, 1)
-        for name, x in fields.items()
-    }
-    return diagnose(tiles, geometry, layout, eos_of(data), options)
+    count = len(next(iter(fields.values())))
+    parts = []
+    for first in range(0, count, CHUNK):
+        tiles = {
+            name: torch.as_tensor(
+                layout.cut(np.nan_to_num(np.asarray(x[first : first + CHUNK], np.float64)))
+            ).transpose(0, 1)
+            for name, x in fields.items()
+        }
+        parts.append(diagnose(tiles, geometry, layout, eos_of(data), options))
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
 def learn_thresholds(config: RunConfig, grid: Grid, states: States) -> Thresholds:
