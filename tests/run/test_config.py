@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 
 from halocline.run.config import RunConfig, build, parse_overrides, read_config, write_config
+from halocline.run.restart import RestartOptions
+from halocline.run.sample import SampleOptions
 
 MINIMAL = "data: {grid: mesh_mask.nc, states: out/*.nc}\nlattice: {tile: [8, 8]}\noutput: run\n"
 
@@ -62,3 +64,10 @@ def test_missing_key_and_missing_file_are_named(tmp_path):
 def test_argument_without_equals_sign_is_refused():
     with pytest.raises(ValueError, match="'steps' is not of the form key=value"):
         parse_overrides(["steps"])
+
+
+def test_value_may_have_one_of_two_types(tmp_path):
+    assert build(SampleOptions, {"sampling": {"sampler": "euler", "steps": 3}}, "").sampling["sampler"] == "euler"
+    with pytest.raises(ValueError, match="per_rank is 'two', expected a value of type int"):
+        build(RestartOptions, {"states": "a", "output": "b", "per_rank": "two"}, "")
+    assert build(RestartOptions, {"states": "a", "output": "b", "per_rank": None}, "").per_rank is None

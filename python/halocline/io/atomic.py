@@ -94,7 +94,8 @@ def _explain(
         return FileNotFoundError(f"Cannot write {path}: {reason}; create it or choose another folder.")
     free = shutil.disk_usage(path.parent).free
     wanted = "" if needed is None else f" of {needed} needed"
-    full = number in _FULL or (number is None and free < (needed or written))
+    # A library's own error has no number; what interrupts a write that has begun is a disk, quota or limit.
+    full = number in _FULL or (number is None and written > 0)
     remedy = (
         "free space, raise the quota or file-size limit, or choose another folder"
         if full

@@ -11,14 +11,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import netCDF4
 import numpy as np
 
 from halocline.io.classic import missing_bytes
 
-__all__ = ["ModelFile", "open_dataset"]
+__all__ = ["ModelFile", "create_dataset", "open_dataset"]
 
 _PART = re.compile(r"(?P<base>.*)_(?P<rank>\d{4,})\.nc")
 _HORIZONTAL = ("y", "x")  # NEMO's names in every file of its own
@@ -47,6 +47,28 @@ def open_dataset(path: Path) -> Iterator[netCDF4.Dataset]:
             f"File {path} cannot be read ({reason}): it is damaged or not netCDF; restore it or "
             "leave it out."
         ) from error
+
+
+@contextmanager
+def create_dataset(path: Path, container: Literal["NETCDF4", "NETCDF3_64BIT_OFFSET"]) -> Iterator[netCDF4.Dataset]:
+    """Creates a netCDF file for writing.
+
+    Raises:
+        RuntimeError, OSError: A write or the closing failed; `atomic_path` makes a sentence of it.
+
+    Collective: no.
+    """
+    dataset = netCDF4.Dataset(path, "w", format=container)
+    try:
+        yield dataset
+    finally:
+        try:
+            dataset.close()
+        except RuntimeError:
+            # On a full disk the library frees the file although closing failed. netCDF4 would close it once
+            # more on garbage collection, and crash the process; an attribute set on the object would be written.
+            netCDF4.Dataset._isopen.__set__(dataset, 0)
+            raise
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import numpy as np
 
 from halocline.io.atomic import atomic_path
 from halocline.io.checks import check_shape, check_wet, mask_of
-from halocline.io.modelfile import ModelFile
+from halocline.io.modelfile import ModelFile, create_dataset
 from halocline.mesh.grid import Grid
 from halocline.state.variables import VARIABLES, Variable, variable
 
@@ -66,7 +66,7 @@ def write_states(
         _check(row, np.asarray(fields[row.name]), grid, len(numbers))
     with (
         atomic_path(path) as temporary,
-        netCDF4.Dataset(temporary, "w", format="NETCDF4") as dataset,
+        create_dataset(temporary, "NETCDF4") as dataset,
     ):
         dataset.setncatts({"Conventions": "CF-1.8", **(attributes or {})})
         _write_coordinates(dataset, grid, numbers, months_written, seasons)

@@ -14,14 +14,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-import netCDF4
 import numpy as np
 
 from halocline.io.atomic import atomic_paths
 from halocline.io.calendar import last_day, ordinal
 from halocline.io.checks import check_land, check_salt, check_shape, check_wet, mask_of
 from halocline.io.decomposition import Rectangle, domain_attributes, part_path, rectangles
-from halocline.io.modelfile import ModelFile
+from halocline.io.modelfile import ModelFile, create_dataset
 from halocline.mesh.grid import Grid
 from halocline.state.variables import VARIABLES
 
@@ -231,7 +230,7 @@ def _write_part(
     """Writes one file."""
     here = (..., part.rows, part.columns)
     local = {name: x[here] for name, x in content.items()}
-    with netCDF4.Dataset(path, "w", format=_container(local)) as dataset:
+    with create_dataset(path, _container(local)) as dataset:
         dataset.set_fill_off()
         dataset.setncatts(domain_attributes(part, grid))
         for name, size in (("x", part.columns), ("y", part.rows)):

@@ -9,7 +9,7 @@ import netCDF4
 import numpy as np
 
 from halocline.io.atomic import atomic_path
-from halocline.io.modelfile import open_dataset
+from halocline.io.modelfile import create_dataset, open_dataset
 from halocline.mesh.grid import Grid
 
 __all__ = ["load_grid", "save_grid"]
@@ -27,7 +27,7 @@ def save_grid(grid: Grid, path: Path | str) -> None:
     """
     with (
         atomic_path(path) as temporary,
-        netCDF4.Dataset(temporary, "w", format="NETCDF4") as dataset,
+        create_dataset(temporary, "NETCDF4") as dataset,
     ):
         for name, size in zip(("nav_lev", "y", "x"), grid.shape, strict=True):
             dataset.createDimension(name, size)

@@ -214,7 +214,7 @@ def convert(hint: Any, value: Any, where: str) -> Any:
         return build(typing.cast(type, hint), value, where)
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin is types.UnionType:
-        return None if value is None else convert(args[0], value, where)
+        return convert_to_one_of(args, value, where)
     if origin is tuple:
         items = [value] if isinstance(value, (str, int, float)) else value
         if not isinstance(items, Iterable) or isinstance(items, Mapping):
@@ -225,6 +225,19 @@ def convert(hint: Any, value: Any, where: str) -> Any:
             raise ValueError(f"{where} is {value!r}, expected keys and values.")
         return {str(k): convert(args[1], v, f"{where}.{k}") for k, v in value.items()}
     return scalar(hint, value, where)
+
+
+def convert_to_one_of(hints: Sequence[Any], value: Any, where: str) -> Any:
+    """Converts to the first type that takes the value; none is taken where a type is optional."""
+    if value is None and types.NoneType in hints:
+        return None
+    *others, last = (hint for hint in hints if hint is not types.NoneType)
+    for hint in others:
+        try:
+            return convert(hint, value, where)
+        except ValueError:
+            continue
+    return convert(last, value, where)
 
 
 def scalar(kind: type, value: Any, where: str) -> Any:

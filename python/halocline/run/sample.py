@@ -165,15 +165,25 @@ def build_sampler(
 
 
 def adjust(tiles: dict[str, Tensor], generator: Generator, layout: Layout) -> None:
-    """Mixes unstable columns in place; see `halocline.physics.convection`."""
+    """Mixes unstable columns in place; see `halocline.physics.convection`.
+
+    Stable are the numbers that are written: rounding them to float32 may make a column unstable by a hair, which
+    is then mixed again. A column that is stable keeps its bits.
+    """
     geometry = Geometry.build(generator.grid, layout)
     levels = tiles["temperature"].shape[-3]
     e3t, gdepw, tmask = (
         x[..., :levels, :, :] for x in (geometry.e3t, geometry.gdepw, geometry.tmask)
     )
-    tiles["temperature"], tiles["salinity"] = adjust_columns(
-        tiles["temperature"], tiles["salinity"], e3t, gdepw, tmask, eos_of(generator.config.data)
-    )
+    eos = eos_of(generator.config.data)
+    T, S = tiles["temperature"].float(), tiles["salinity"].float()
+    for _ in range(levels):  # each pass merges layers, of which there are no more
+        mixed = tuple(x.float() for x in adjust_columns(T.double(), S.double(), e3t, gdepw, tmask, eos))
+        settled = torch.equal(mixed[0], T) and torch.equal(mixed[1], S)
+        T, S = mixed
+        if settled:
+            break
+    tiles["temperature"], tiles["salinity"] = T, S
 
 
 def collect(

@@ -1,0 +1,52 @@
+"""Runs a command during which something happens: ``accident.py KIND RANK CALL ARGUMENTS…``.
+
+KIND names what happens and where, on rank RANK at the beginning of the CALL-th step:
+
+- train-kill, sample-kill: the process is killed, as by a full memory;
+- train-raise, sample-raise: an exception that no other rank knows of;
+- train-stop: SIGTERM, as at the end of a queue's time;
+- train-full: from now on no file takes a byte.
+
+In all of them a step of training takes one minute by the clock that the checkpoints follow.
+"""
+
+import itertools
+import os
+import resource
+import signal
+import sys
+from types import SimpleNamespace
+
+from halocline.__main__ import app
+from halocline.flow.tiled import TiledDenoiser
+from halocline.run import train
+
+
+def main() -> None:
+    kind, rank, call, *arguments = sys.argv[1:]
+    where, _, what = kind.partition("-")
+    owner, name = {"train": (train.Trainer, "advance"), "sample": (TiledDenoiser, "__call__")}[where]
+    step, calls = getattr(owner, name), itertools.count(1)
+    minutes = SimpleNamespace(now=0)
+    train.time = SimpleNamespace(monotonic=lambda: 60.0 * minutes.now)
+
+    def stepping(*args, **options):
+        minutes.now += 1
+        if next(calls) == int(call) and os.environ.get("OMPI_COMM_WORLD_RANK", "0") == rank:
+            happen(what)
+        return step(*args, **options)
+
+    setattr(owner, name, stepping)
+    app(arguments, prog_name="halocline")
+
+
+def happen(what: str) -> None:
+    if what == "raise":
+        raise RuntimeError("The disk of this node is gone.")
+    if what == "full":
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    else:
+        os.kill(os.getpid(), {"kill": signal.SIGKILL, "stop": signal.SIGTERM}[what])
+
+
+main()
