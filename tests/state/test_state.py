@@ -60,7 +60,7 @@ def test_split_undoes_join_and_fills_dry_levels_with_zero(channels, grid):
 
 def test_split_and_join_pass_gradients(channels):
     x = torch.randn(2, channels.count, 3, 4, dtype=torch.float64, requires_grad=True)
-    torch.autograd.gradcheck(lambda x: channels.join(channels.split(x)) ** 2, x)
+    assert torch.autograd.gradcheck(lambda x: channels.join(channels.split(x)) ** 2, x)
 
 
 @pytest.mark.parametrize("centre", ["cell", "level"])

@@ -67,7 +67,7 @@ def create_dataset(path: Path, container: Literal["NETCDF4", "NETCDF3_64BIT_OFFS
         except RuntimeError:
             # On a full disk the library frees the file although closing failed. netCDF4 would close it once
             # more on garbage collection, and crash the process; an attribute set on the object would be written.
-            netCDF4.Dataset._isopen.__set__(dataset, 0)
+            netCDF4.Dataset._isopen.__set__(dataset, 0)  # type: ignore[attr-defined]
             raise
 
 
