@@ -19,6 +19,9 @@ from rich.table import Table
 
 from halocline.io.nemo import States, read_grid, read_states
 from halocline.mesh.grid import Grid
+from halocline.physics.verdict import Thresholds, Verdict, judge
+from halocline.run.generator import load_generator
+from halocline.run.judging import JUDGED, diagnose_fields
 
 DECEMBER, SHOCK_DAYS = 12, 30.0
 SECONDS_PER_YEAR = 360 * 86400.0
@@ -28,11 +31,13 @@ SECONDS_PER_YEAR = 360 * 86400.0
 class Spinup:
     """The spin-up from rest and the equilibrium it approaches.
 
+    The equilibrium is what a run under a seed that nobody learnt from shows: the spin-up's end defines it.
+
     Attributes:
         grid: Geometry.
-        years, distances: Of the snapshots; rms temperature difference from the equilibrium, degC.
-        equilibrium: Mean temperature of the equilibrium states of December, shape (k, j, i).
-        natural: Mean distance of single equilibrium states.
+        years, distances: Of the start and the snapshots; rms temperature difference from the equilibrium, degC.
+        equilibrium: Mean temperature of December in the held-out run, shape (k, j, i).
+        natural: Mean distance of the single states of the other equilibrium runs.
         diagnostics: Time series of the spin-up.
         energy: Mean kinetic energy of the equilibrium, m2/s2.
     """
@@ -46,35 +51,49 @@ class Spinup:
     energy: float
 
     @classmethod
-    def read(cls, folder: Path, equilibrium: list[Path]) -> Spinup:
-        """Reads the spin-up and the runs that continue it under other seeds."""
-        grid = read_grid(folder / "mesh_mask.nc")
-        runs = [december(path, grid) for path in equilibrium]
-        temperatures = np.concatenate([states.fields["temperature"] for states in runs])
-        mean = temperatures.mean(axis=0, dtype=np.float64)
-        path = december(folder / "states.nc", grid)
-        series = [read_diagnostics(p.parent) for p in equilibrium]
+    def read(cls, folder: Path, rest: np.ndarray) -> Spinup:
+        """Reads the spin-up and the runs that continue it; `rest` is the temperature it began with."""
+        grid = read_grid(folder / "spinup" / "mesh_mask.nc")
+        held = december(folder / "held" / "states.nc", grid).fields["temperature"]
+        learnt = [december(path, grid).fields["temperature"] for path in sorted(folder.glob("seed*/states.nc"))]
+        mean = held.mean(axis=0, dtype=np.float64)
+        path = december(folder / "spinup" / "states.nc", grid)
+        distances = [distance(x, mean, grid) for x in (rest, *path.fields["temperature"])]
         return cls(
             grid=grid,
-            years=np.asarray(path.year, float),
-            distances=np.array([distance(x, mean, grid) for x in path.fields["temperature"]]),
+            years=np.append(0.0, path.year),
+            distances=np.array(distances),
             equilibrium=mean,
-            natural=float(np.mean([distance(x, mean, grid) for x in temperatures])),
-            diagnostics=read_diagnostics(folder),
-            energy=float(np.mean([s["kinetic_energy"].mean() for s in series])),
+            natural=float(np.mean([distance(x, mean, grid) for x in np.concatenate(learnt)])),
+            diagnostics=read_diagnostics(folder / "spinup"),
+            energy=float(read_diagnostics(folder / "held")["kinetic_energy"].mean()),
         )
 
     def equivalent_years(self, distance: float) -> float:
         """First year in which the spin-up was as near to equilibrium; infinite if it never was."""
-        years, distances = np.append(0.0, self.years), np.append(np.inf, self.distances)
-        near = np.flatnonzero(distances <= distance)
+        near = np.flatnonzero(self.distances <= distance)
         if not near.size:
             return float("inf")
-        n = near[0]
-        if n <= 1:
-            return float(years[n])
-        part = (distances[n - 1] - distance) / (distances[n - 1] - distances[n])
-        return float(years[n - 1] + part * (years[n] - years[n - 1]))
+        if near[0] == 0:
+            return 0.0
+        here = slice(near[0] - 1, near[0] + 1)
+        return float(np.interp(-distance, -self.distances[here], self.years[here]))
+
+
+class Judge:
+    """Asks Halocline whether a state is physical, by the thresholds that the generator carries."""
+
+    def __init__(self, run: Path) -> None:
+        self.generator = load_generator(run)
+        self.thresholds = Thresholds.from_json(self.generator.thresholds)
+
+    def __call__(self, path: Path) -> Verdict:
+        """Judges the last snapshot of a file."""
+        data, grid = self.generator.config.data, self.generator.grid
+        states = read_states((str(path),), data.variables, grid)
+        last = {name: x[-1:] for name, x in states.fields.items()}
+        values = diagnose_fields(last, grid, self.generator.lattice, data)
+        return judge({name: values[name][0].numpy() for name in JUDGED if name in values}, self.thresholds)
 
 
 @dataclass(frozen=True)
@@ -84,23 +103,27 @@ class Outcome:
     Attributes:
         name: Of the start.
         initial, final: Distance from equilibrium before and after the test run, degC.
-        years: Model years after which the spin-up from rest was as near as this start is after the test run.
+        initial_years, final_years: Model years after which the spin-up from rest was as near.
         heat_drift: W/m2.
         deep_temperature_drift: degC per century, below 1500 m.
         deep_salinity_drift: 1e-3 per century, below 1500 m.
         unstable: Statically unstable fraction of the volume at the start, %.
         shock: Largest kinetic energy of the first 30 days, relative to the equilibrium's mean.
+        verdict, reason: On the state after the test run.
     """
 
     name: str
     initial: float
     final: float
-    years: float
+    initial_years: float
+    final_years: float
     heat_drift: float
     deep_temperature_drift: float
     deep_salinity_drift: float
     unstable: float
     shock: float
+    verdict: str
+    reason: str
 
 
 def december(path: Path, grid: Grid) -> States:
@@ -123,7 +146,7 @@ def distance(temperature: np.ndarray, equilibrium: np.ndarray, grid: Grid) -> fl
     return float(np.sqrt((difference**2 * grid.cell_volume).sum() / grid.cell_volume.sum()))
 
 
-def outcome(name: str, folder: Path, start: np.ndarray, spinup: Spinup) -> Outcome:
+def outcome(name: str, folder: Path, start: np.ndarray, spinup: Spinup, judge: Judge) -> Outcome:
     """Measures one test run that began with the temperature `start`, shape (k, j, i)."""
     series = read_diagnostics(folder)
     years = series["year"] - series["year"][0]
@@ -134,17 +157,21 @@ def outcome(name: str, folder: Path, start: np.ndarray, spinup: Spinup) -> Outco
     def drift(column: str) -> float:
         return float((series[column][-1] - series[column][0]) / length)
 
-    after = distance(final, spinup.equilibrium, spinup.grid)
+    before, after = (distance(x, spinup.equilibrium, spinup.grid) for x in (start, final))
+    verdict = judge(folder / "states.nc")
     return Outcome(
         name=name,
-        initial=distance(start, spinup.equilibrium, spinup.grid),
+        initial=before,
         final=after,
-        years=spinup.equivalent_years(after),
+        initial_years=spinup.equivalent_years(before),
+        final_years=spinup.equivalent_years(after),
         heat_drift=drift("heat_content") / SECONDS_PER_YEAR / surface_area(spinup.grid),
         deep_temperature_drift=100 * drift("deep_temperature"),
         deep_salinity_drift=100 * drift("deep_salinity"),
         unstable=100 * float(series["unstable_fraction"][0]),
         shock=float(shock),
+        verdict=verdict.status,
+        reason=verdict.reason,
     )
 
 
@@ -155,18 +182,23 @@ def surface_area(grid: Grid) -> float:
 
 def print_table(outcomes: list[Outcome], spinup: Spinup, years: int) -> None:
     """Prints one row for each start."""
-    table = Table(title=f"starts compared after {years} model years; equilibrium varies by {spinup.natural:.3f} °C")
-    columns = ("start", "distance\nat start °C", "distance\nafter °C", "years from rest\nto be as near",
-               "heat drift\nW/m²", "deep T\n°C/century", "deep S\n1e-3/century", "unstable\n% at start",
-               "KE, first days\n/ equilibrium")  # fmt: skip
+    natural = f"single states of the equilibrium lie {spinup.natural:.3f} °C from its mean"
+    table = Table(title=f"{years} model years from each start; {natural}")
+    columns = ("start", "distance °C\nat start", "years from rest\nto be as near", "distance °C\nafter the run",
+               "years from rest\nto be as near", "heat drift\nW/m²", "deep T\n°C/century", "deep S\n1e-3/century",
+               "unstable %\nat start", "KE, 30 days\n/ equilibrium", "verdict\nafter")  # fmt: skip
     for n, column in enumerate(columns):
         table.add_column(column, justify="right" if n else "left")
     for o in outcomes:
-        years_text = f"{o.years:.0f}" if np.isfinite(o.years) else f"> {spinup.years[-1]:.0f}"
-        table.add_row(o.name, f"{o.initial:.3f}", f"{o.final:.3f}", years_text, f"{o.heat_drift:+.3f}",
+        before, after = (f"{y:.0f}" if np.isfinite(y) else f"> {spinup.years[-1]:.0f}"
+                         for y in (o.initial_years, o.final_years))  # fmt: skip
+        table.add_row(o.name, f"{o.initial:.3f}", before, f"{o.final:.3f}", after, f"{o.heat_drift:+.3f}",
                       f"{o.deep_temperature_drift:+.3f}", f"{o.deep_salinity_drift:+.5f}", f"{o.unstable:.2f}",
-                      f"{o.shock:.2f}")  # fmt: skip
-    Console(width=140).print(table)
+                      f"{o.shock:.2f}", o.verdict)  # fmt: skip
+    Console(width=170).print(table)
+    for o in outcomes:
+        if o.verdict != "ok":
+            print(f"{o.name}: {o.verdict}, {o.reason}")
 
 
 def write_table(path: Path, outcomes: list[Outcome], spinup: Spinup) -> None:
@@ -201,7 +233,6 @@ def draw_distance(axis: Axes, outcomes: list[Outcome], spinup: Spinup) -> None:
         if o.name != "rest":
             label = {"own": "model's own state", "mean": "training mean", "member0": "generated"}.get(o.name)
             axis.semilogy([0, 20], [o.initial, o.final], "o-", ms=4, color=colour_of(o.name), label=label)
-    # The training mean starts at no distance at all, which a logarithmic axis cannot show.
     axis.set_ylim(spinup.natural / 3, 2 * spinup.distances.max())
     axis.set(title="distance from equilibrium (rms temperature)", xlabel="model years integrated", ylabel="°C")
     axis.legend()

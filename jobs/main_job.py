@@ -16,7 +16,7 @@ from pathlib import Path
 
 import f90nml
 import numpy as np
-from comparison import Spinup, draw, outcome, print_table, write_table
+from comparison import Judge, Spinup, draw, outcome, print_table, write_table
 
 from halocline.io.nemo import read_grid, read_restart, read_states, write_restart
 
@@ -50,12 +50,12 @@ def main() -> None:
 
     say(1, f"the ocean from rest, {scale.spinup} model years on 2 ranks")
     spinup = run_basin(folder / "spinup", ranks=2, years=scale.spinup, states_months=12 * max(1, scale.spinup // 60))
-    say(2, f"its equilibrium under {scale.seeds} seeds of the stochastic forcing, {scale.learn} years each")
-    seeds = [folder / f"seed{n + 1}" for n in range(scale.seeds)]
+    say(2, f"its equilibrium, {scale.learn} years under each of {scale.seeds} seeds of the forcing; one is held out")
+    held, *seeds = [folder / name for name in ("held", *(f"seed{n}" for n in range(1, scale.seeds)))]
     jobs = [lambda at=at, n=n: run_basin(at, start=spinup, years=scale.learn, states_months=3, seed=101 + n)
-            for n, at in enumerate(seeds)]  # fmt: skip
+            for n, at in enumerate((held, *seeds))]  # fmt: skip
     together(jobs)
-    say(3, f"learning from {scale.seeds * scale.learn * 4} states")
+    say(3, f"learning from {len(seeds) * scale.learn * 4} states")
     generator = folder / "generator"
     halocline("train", ROOT / "jobs/configs/basin.yaml", f"output={generator}", f"training.steps={scale.steps}",
               f"data.grid={folder}/spinup/mesh_mask.nc", f"data.states={folder}/seed*/states.nc", ranks=2)  # fmt: skip
@@ -65,7 +65,7 @@ def main() -> None:
                                    f"output={states}", ranks=2))  # fmt: skip
     halocline("evaluate", generator, f"states={states}", f"output={folder}/evaluation")
     say(5, f"starting the ocean from each of them, its own state, rest and the training mean; {scale.test} years")
-    own = sorted(seeds[0].glob("*_restart.nc"))[-1]  # what a perfect start would be
+    own = sorted(held.glob("*_restart.nc"))[-1]  # what a perfect start would be
     starts = {"own": own, **make_starts(folder, generator, states, spinup, scale.members)}
     runs = {name: folder / "test" / name for name in starts}
     together([lambda n=n: run_basin(runs[n], start=starts[n], years=scale.test, states_months=12, seed=7, diag_steps=1)
@@ -163,8 +163,10 @@ def write_mean(folder: Path, path: Path, like: Path) -> None:
 
 def compare(folder: Path, starts: dict[str, Path], runs: dict[str, Path], scale: Scale) -> None:
     """Measures every start against the spin-up from rest; leaves table.json and spinup.png."""
-    spinup = Spinup.read(folder / "spinup", sorted(folder.glob("seed*/states.nc")))
-    outcomes = [outcome(n, at, read_restart(starts[n])["temperature"], spinup) for n, at in runs.items()]
+    temperatures = {name: read_restart(path)["temperature"] for name, path in starts.items()}
+    spinup = Spinup.read(folder, temperatures["rest"])
+    judge = Judge(folder / "generator")
+    outcomes = [outcome(n, at, temperatures[n], spinup, judge) for n, at in runs.items()]
     print_table(outcomes, spinup, scale.test)
     write_table(folder / "table.json", outcomes, spinup)
     draw(folder / "spinup.png", outcomes, spinup)

@@ -109,6 +109,8 @@ def sample(run: Run, overrides: Overrides = None) -> None:
     parameters.NAME=VALUE   physical parameters, where the run was trained with some
     sampling.steps=20       steps from noise to data (default: the run's)
     sampling.sampler=heun   euler, heun, ddim or ancestral
+    convection=true         mix statically unstable columns, conserving heat and salt, as the model
+                            would in its first step; false: the network's own state
     ranks_per_member=0      ranks that share the tiles of a member; 0: chosen
     """
     from halocline.run.sample import sample as job

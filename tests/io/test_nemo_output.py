@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import xarray
 
-from halocline.io.nemo import read_grid, read_member, read_states, write_states
+from halocline.io.nemo import read_grid, read_member, read_states, standard_names_of, write_states
 
 OCEAN = ("temperature", "salinity", "velocity_u", "velocity_v", "sea_level")
 MONTHS = [3, 12, 7]
@@ -73,6 +73,33 @@ def test_file_describes_itself_to_cf_readers(grid, fields, tmp_path):
         filters = file["votemper"].filters()
         assert filters["zlib"] and filters["complevel"] == 1
         assert file["votemper"]._FillValue == np.float32(1e20)
+
+
+@pytest.mark.parametrize(
+    ("equation_of_state", "temperature", "salinity", "unit"),
+    [
+        ("eos80", "potential", "practical", "1e-3"),
+        ("teos10", "conservative", "absolute", "g kg-1"),
+        ("seos", "conservative", "absolute", "g kg-1"),
+        ("dino", "conservative", "absolute", "g kg-1"),
+    ],
+)
+def test_tracers_are_named_as_the_equation_of_state_takes_them(
+    grid, fields, tmp_path, equation_of_state, temperature, salinity, unit
+):
+    path = tmp_path / "s.nc"
+    write_states(path, fields, grid, months=MONTHS, standard_names=standard_names_of(equation_of_state))
+    with netCDF4.Dataset(path) as file:
+        assert file["votemper"].standard_name == f"sea_water_{temperature}_temperature"
+        assert file["vosaline"].standard_name == f"sea_water_{salinity}_salinity"
+        assert file["vosaline"].units == unit
+    again = read_states(path, ("salinity",), grid)  # in either unit
+    assert np.array_equal(again.fields["salinity"], fields["salinity"].astype("f4"), equal_nan=True)
+
+
+def test_unknown_equation_of_state_is_named():
+    with pytest.raises(ValueError, match=r"'linear', expected one of eos80, teos10, seos, dino"):
+        standard_names_of("linear")
 
 
 @pytest.mark.parametrize(

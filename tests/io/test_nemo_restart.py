@@ -27,6 +27,12 @@ def like(grid, state, tmp_path):
     return path
 
 
+def change(path, **values):
+    with netCDF4.Dataset(path, "a") as file:
+        for name, value in values.items():
+            file[name][...] = value
+
+
 def scalars(path):
     with netCDF4.Dataset(path) as file:
         return {n: float(v[...]) for n, v in file.variables.items() if not v.dimensions}
@@ -172,11 +178,54 @@ def test_step_and_dates_are_taken_over_and_moved_to_the_season(grid, state, like
     write_restart(path, state, grid, like=like)
     assert scalars(path) == {"kt": 720, "ndastp": 30430, "adatrj": 840, "ntime": 1200, "rdt": 3600}
     write_restart(path, state, grid, like=like, month=7)
-    assert scalars(path) == {"kt": 720, "ndastp": 30730, "adatrj": 930, "ntime": 0, "rdt": 3600}
-    write_restart(path, state, grid, like=like, month=1, calendar="noleap")
-    assert scalars(path)["ndastp"] == 30131
+    assert scalars(path) == {"kt": 720 + 90 * 24, "ndastp": 30730, "adatrj": 930, "ntime": 0, "rdt": 3600}
     with netCDF4.Dataset(path) as file:
-        assert file["time_counter"][:] == [720]
+        assert file["time_counter"][:] == [720 + 90 * 24]
+
+
+@pytest.mark.parametrize(
+    ("calendar", "december", "march", "days"),
+    [("360_day", 31230, 30330, 270), ("noleap", 31231, 30331, 275), ("standard", 41231, 40331, 275)],
+)
+def test_step_moves_with_the_date_and_back(grid, state, like, tmp_path, calendar, december, march, days):
+    """Forcings that know the season by the step would start in another one than the state."""
+    change(like, kt=8640 * 3, ndastp=december, adatrj=1080, rdt=3600)
+    there, back = tmp_path / "there.nc", tmp_path / "back.nc"
+    write_restart(there, state, grid, like=like, month=3, calendar=calendar)
+    moved = {"kt": 8640 * 3 - days * 24, "ndastp": march, "adatrj": 1080 - days, "ntime": 0, "rdt": 3600}
+    assert scalars(there) == moved
+    write_restart(back, state, grid, like=there, month=12, calendar=calendar)
+    assert scalars(back) == {**scalars(like), "ntime": 0}
+
+
+def test_example_within_a_day_is_run_to_its_end(grid, state, like, tmp_path):
+    change(like, kt=714, adatrj=839.75, ntime=600)
+    write_restart(tmp_path / "r.nc", state, grid, like=like, month=5)
+    assert scalars(tmp_path / "r.nc") == {"kt": 720 + 30 * 24, "ndastp": 30530, "adatrj": 870, "ntime": 0, "rdt": 3600}
+
+
+@pytest.mark.parametrize("elapsed", [840, 30])
+def test_move_to_before_the_run_began_goes_to_the_next_year(grid, state, like, tmp_path, elapsed):
+    change(like, adatrj=elapsed)  # with 30, both step and elapsed days would be negative
+    write_restart(tmp_path / "r.nc", state, grid, like=like, month=1)
+    days = 360 - 90
+    assert scalars(tmp_path / "r.nc") == {
+        "kt": 720 + days * 24, "ndastp": 40130, "adatrj": elapsed + days, "ntime": 0, "rdt": 3600,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("rdt", "found"), [(None, "missing"), (0.0, "0.0")])
+def test_date_is_not_moved_without_a_time_step(grid, state, like, tmp_path, rdt, found):
+    if rdt is None:
+        with netCDF4.Dataset(like, "a") as file:
+            file.renameVariable("rdt", "other")
+    else:
+        change(like, rdt=rdt)
+    with pytest.raises(ValueError, match=rf"rdt of restart .*like.nc is {found}, expected .* or leave it out"):
+        write_restart(tmp_path / "r.nc", state, grid, like=like, month=7)
+    assert not (tmp_path / "r.nc").exists()
+    write_restart(tmp_path / "r.nc", state, grid, like=like, month=4)  # where it stands already
+    assert scalars(tmp_path / "r.nc")["kt"] == 720
 
 
 def test_without_example_no_step_or_date_is_invented(grid, state, like, tmp_path):

@@ -177,7 +177,7 @@ def test_many_restarts_make_one_series(grid, make_fields, tmp_path):
     first = {name: x[0] for name, x in fields.items()}
     write_restart(example, first, grid)
     with netCDF4.Dataset(example, "a") as file:
-        for name, value in (("kt", 100), ("ndastp", 71230), ("adatrj", 2520), ("ntime", 0)):
+        for name, value in (("kt", 60480), ("ndastp", 71230), ("adatrj", 2520), ("ntime", 0), ("rdt", 3600)):
             file.createVariable(name, "f8", ())[...] = value
     for n, month in enumerate((3, 9)):
         state = {name: x[n] for name, x in fields.items()}

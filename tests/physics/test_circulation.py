@@ -199,11 +199,12 @@ def test_nonlinear_free_surface_stretches_like_nemo():
     agrees(stretch.v, np.divide(mean, depth_v, out=np.zeros_like(eta), where=depth_v > 0.0))
 
 
-def test_nonlinear_free_surface_needs_sea_level():
+def test_moving_free_surface_needs_sea_level():
     geometry, layout = split(broken_grid())
-    with pytest.raises(ValueError, match="needs field 'sea_level'"):
-        stretching(None, geometry, layout, "nonlinear")
-    with pytest.raises(ValueError, match="must be 'linear' or 'nonlinear', got 'qco'"):
+    for kind in ("nonlinear", "top_layer"):
+        with pytest.raises(ValueError, match=f"'{kind}' needs field 'sea_level'"):
+            stretching(None, geometry, layout, kind)
+    with pytest.raises(ValueError, match="must be 'linear', 'nonlinear' or 'top_layer', got 'qco'"):
         stretching(None, geometry, layout, "qco")
 
 

@@ -70,3 +70,24 @@ def test_one_heavy_layer_mixes_only_as_deep_as_it_must():
     torch.testing.assert_close(
         mixed.flatten(), torch.tensor([7.0, 7.0, 6.0, 1.0], dtype=torch.float64)
     )
+
+
+def test_column_has_the_same_bits_beside_any_others():
+    """Library sums over depth group columns by their place in the array, which a tile's owner may not see."""
+    generator = torch.Generator().manual_seed(5)
+    nk, count = 30, 67  # above and not divisible by any width of vectors
+    shape = (nk, 1, count)
+    e3t = 10.0 * 1.1 ** torch.arange(nk).double()[:, None, None] * (1 + torch.rand(shape, generator=generator).double())
+    gdepw = e3t.cumsum(0) - e3t
+    depth = torch.randint(3, nk + 1, (count,), generator=generator)
+    # Without a trend layers grow through the whole column.
+    fields = [mean + torch.randn(shape, generator=generator).double() for mean in (10.0, 35.0)]
+    arrays = (*fields, e3t, gdepw, torch.arange(nk)[:, None, None] < depth)
+    eos = equation_of_state("eos80")
+    together = adjust_columns(*arrays, eos)
+    changed = together[0] != fields[0]
+    assert changed.sum(0).max() >= 20
+    for first, step in [(n, 1) for n in range(0, 9)] + [(0, 2), (1, 3), (4, 7), (66, 1)]:
+        apart = adjust_columns(*(x[..., first::step] for x in arrays), eos)
+        for whole, part in zip(together, apart, strict=True):
+            assert torch.equal(whole[..., first::step], part), (first, step)

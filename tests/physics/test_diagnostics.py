@@ -5,7 +5,8 @@ import pytest
 import torch
 from setting import LINEAR, broken_grid, cut, split
 
-from halocline.mesh.grid import Grid
+from halocline.constants import RCP, RHO0
+from halocline.mesh.grid import Grid, box_grid
 from halocline.physics.diagnostics import (
     DIAGNOSTICS,
     DiagnosticOptions,
@@ -47,10 +48,11 @@ def test_every_diagnostic_of_the_table_is_computed(ocean):
         assert value.dtype == torch.float64, name
 
 
-def test_diagnostics_do_not_look_at_land(ocean):
+@pytest.mark.parametrize("free_surface", ["nonlinear", "top_layer"])
+def test_diagnostics_do_not_look_at_land(ocean, free_surface):
     grid, geometry, layout, fields = ocean
     plain = diagnose(fields, geometry, layout, LINEAR)
-    options = DiagnosticOptions(free_surface="nonlinear")
+    options = DiagnosticOptions(free_surface=free_surface)
     stretched = diagnose(fields, geometry, layout, LINEAR, options)
     for land in (np.nan, 1e20, -7.0):
         other = random_fields(grid, layout, land=land)
@@ -82,6 +84,35 @@ def test_nonlinear_free_surface_adds_water_to_heat_and_salt(ocean):
     for name in ("heat_content", "heat_content_per_area", "salt_content"):
         torch.testing.assert_close(high[name], factor * rest[name], rtol=1e-12, atol=0)
     torch.testing.assert_close(high["temperature_volume_mean"], rest["temperature_volume_mean"])
+
+
+def test_top_layer_takes_up_the_sea_level():
+    """A cyclic basin, flat and with one column of land, cells of 2 km x 3 km, layers of 10 m and 90 m."""
+    wet = np.ones((3, 4), bool)
+    wet[1, 2] = False
+    grid = box_grid(2, 3, 4, thickness=np.array([10.0, 90.0]), wet=wet, e1=2e3, e2=3e3, periodic_i=True)
+    geometry, layout = split(grid, (2, 3))
+    eta = np.where(wet, np.linspace(-1.0, 2.0, 12).reshape(3, 4), np.nan)
+    fields = {
+        "temperature": cut(np.broadcast_to(np.array([20.0, 2.0])[:, None, None], (1, *grid.shape)), layout),
+        "velocity_u": cut(np.full((1, *grid.shape), 0.5), layout),
+        "velocity_v": cut(np.zeros((1, *grid.shape)), layout),
+        "sea_level": cut(eta[None, None], layout),
+    }
+    rest, high = (
+        diagnose(fields, geometry, layout, LINEAR, DiagnosticOptions(kind)) for kind in ("linear", "top_layer")
+    )
+    upper, lower = 11 * 10.0 + np.nansum(eta), 11 * 90.0
+    heat = RHO0 * RCP * 2e3 * 3e3 * (20.0 * upper + 2.0 * lower)
+    # A dozen terms summed in another order.
+    np.testing.assert_allclose(high["heat_content"], [heat], rtol=1e-13)
+    mean = (20.0 * upper + 2.0 * lower) / (upper + lower)
+    np.testing.assert_allclose(high["temperature_volume_mean"], [mean], rtol=1e-13)
+    assert not torch.isclose(high["temperature_volume_mean"], rest["temperature_volume_mean"], rtol=1e-5)
+    # Faces are those at rest: two rows of 3 km x 100 m at 0.5 m/s are open all the way, the third at half its columns.
+    np.testing.assert_allclose(high["channel_transport"], [(2 + 0.5) * 3e3 * 100.0 * 0.5 / 1e6], rtol=1e-13)
+    for name in ("barotropic_streamfunction", "overturning_streamfunction"):
+        assert torch.equal(high[name], rest[name]), name
 
 
 def test_missing_fields_leave_out_their_diagnostics(ocean):

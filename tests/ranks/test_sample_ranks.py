@@ -1,5 +1,7 @@
 """Sampling on any number of ranks gives the same bits, whoever owns which tile."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -14,7 +16,8 @@ from halocline.run.sample import SampleOptions, generate
 from halocline.run.teams import Team, form_team
 from halocline.state.state import Channels, Standardisation
 
-NK, NJ, NI = 3, 19, 23  # odd, not divisible by the tile, and broken by land
+NK, NJ, NI = 12, 19, 23  # odd, not divisible by the tile, and broken by land; deep enough to mix layers of layers
+TRACERS = ("temperature", "salinity")
 
 
 def land_broken_grid(**edges) -> Grid:
@@ -34,7 +37,8 @@ def build(grid: Grid, sampler: str, precision: str) -> Generator:
     )
     channels = Channels.build(config.data.variables, grid)
     torch.manual_seed(0)
-    states = torch.randn(3, channels.count, grid.nj, grid.ni, dtype=torch.float64) + 20
+    states = torch.randn(3, channels.count, grid.nj, grid.ni, dtype=torch.float64)
+    states += torch.tensor([20.0 * (c.variable.name in TRACERS) for c in channels.channels])[:, None, None]
     standardisation = Standardisation.fit(channels, states, grid, centre="level")
     generator = Generator.build(config, grid, standardisation, Parameters.fit((), torch.zeros(3, 0)))
     torch.manual_seed(1)
@@ -57,7 +61,10 @@ def test_sample_does_not_depend_on_layout(comm, edges, sampler, precision):
     generator = build(land_broken_grid(**edges), sampler, precision)
     options = SampleOptions(members=3, seed=7)
     alone = Team(Serial(), (0, 1, 2))
-    expected = generate(generator, Layout.build(generator.lattice, Serial()), alone, options, False)
+    whole = Layout.build(generator.lattice, Serial())
+    expected = generate(generator, whole, alone, options, False)
+    unmixed = generate(generator, whole, alone, replace(options, convection=False), False)
+    assert all((expected[name] != unmixed[name]).mean() > 0.1 for name in TRACERS)  # so columns were unstable
     rng = np.random.default_rng(5)
     for owners in (None, deal(rng, generator.lattice.count, comm.size)):
         layout = Layout.build(generator.lattice, comm, owners)

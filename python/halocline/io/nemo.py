@@ -1,7 +1,7 @@
 """NEMO's files: the names that other rooms use."""
 
 from halocline.io.nemo_grid import read_grid
-from halocline.io.nemo_output import read_member, write_states
+from halocline.io.nemo_output import read_member, standard_names_of, write_states
 from halocline.io.nemo_restart import read_restart, write_restart
 from halocline.io.nemo_states import States, read_states
 
@@ -11,6 +11,7 @@ __all__ = [
     "read_member",
     "read_restart",
     "read_states",
+    "standard_names_of",
     "write_restart",
     "write_states",
 ]

@@ -15,9 +15,35 @@ from halocline.io.modelfile import ModelFile, create_dataset
 from halocline.mesh.grid import Grid
 from halocline.state.variables import VARIABLES, Variable, variable
 
-__all__ = ["read_member", "write_states"]
+__all__ = ["read_member", "standard_names_of", "write_states"]
 
 FILL = np.float32(1.0e20)
+
+ABSOLUTE_SALINITY = "sea_water_absolute_salinity"
+
+
+def standard_names_of(equation_of_state: str) -> dict[str, str]:
+    """Names temperature and salinity as an equation of state takes them.
+
+    Arguments:
+        equation_of_state: "eos80", "teos10", "seos" or "dino".
+
+    Returns:
+        CF standard names of temperature and salinity by variable, for `write_states`.
+
+    Raises:
+        ValueError: Unknown equation of state.
+
+    Collective: no.
+    """
+    of_eos80 = {"temperature": "sea_water_potential_temperature", "salinity": "sea_water_practical_salinity"}
+    of_teos10 = {"temperature": "sea_water_conservative_temperature", "salinity": ABSOLUTE_SALINITY}
+    names = {"eos80": of_eos80, "teos10": of_teos10, "seos": of_teos10, "dino": of_teos10}
+    if equation_of_state not in names:
+        raise ValueError(
+            f"Equation of state is {equation_of_state!r}, expected one of {', '.join(names)}: name that of the model."
+        )
+    return names[equation_of_state]
 
 
 def write_states(
@@ -44,8 +70,8 @@ def write_states(
         season: Fraction of the year of each member, in [0, 1); the ends of the months if left out.
         members: Number of each member; 0, 1, ... if left out.
         attributes: Global attributes.
-        standard_names: By variable, where the table's is not what the equation of state takes, such as
-            "sea_water_conservative_temperature".
+        standard_names: By variable, where the table's is not what the equation of state takes; see
+            `standard_names_of`. Absolute salinity is written in g kg-1, the same numbers.
 
     Raises:
         ValueError: A shape differs, or a wet value is not finite or impossible.
@@ -188,7 +214,7 @@ def _write_variable(
         chunksizes=(1,) * (len(dimensions) - 2) + (grid.nj, grid.ni),
     )
     labels = {
-        "units": row.unit,
+        "units": "g kg-1" if standard_name == ABSOLUTE_SALINITY else row.unit,
         "standard_name": standard_name,
         "long_name": row.long_name,
         "coordinates": f"season month nav_lat{suffix} nav_lon{suffix}",

@@ -113,8 +113,9 @@ def write_restart(
         like: A restart of the configuration to start. Its grid is compared, and its step (`kt`), dates and
             time step (`rdt`) are taken over. Without it these are left out, and NEMO takes step and date from
             its namelist: set nn_date0 to the season of the state there.
-        month: Time of the year of the state, months since 1 January: 3 is the end of March. The date of
-            `like` is moved there, within its year.
+        month: Time of the year of the state, months since 1 January: 3 is the end of March. Date and step
+            of `like` are moved there within its year, or into the next where that would be before the
+            start of its run. NEMO's analytical forcings take the season from the step.
         calendar: For `month`: "360_day", "noleap" or "standard" (nn_leapy = 30, 0, 1).
         per_rank: Numbers of ranks along i and j, or their product. NEMO must then run on the same
             ranks, none of which may be dropped as land; prefer one global file, which starts any number.
@@ -124,7 +125,8 @@ def write_restart(
         The files written.
 
     Raises:
-        ValueError: A field is missing, of another shape, or not finite in the sea; `like` is of another grid.
+        ValueError: A field is missing, of another shape, or not finite in the sea; `like` is of another grid, or
+            its date is to be moved and it has no time step.
         OSError: A file cannot be written; see `atomic_path`.
 
     Collective: no, one rank writes.
@@ -207,17 +209,41 @@ def _scalars(like: ModelFile, month: float | None, calendar: str) -> dict[str, f
     scalars = {name: value for name, value in found.items() if value is not None}
     if not all(name in scalars for name in DATES):
         return {"rdt": scalars["rdt"]} if "rdt" in scalars else {}
-    if month is None:
-        return scalars
+    return scalars if month is None else _moved(scalars, month, calendar, like.path)
+
+
+def _moved(scalars: Mapping[str, float], month: float, calendar: str, path: Path) -> dict[str, float]:
+    """Step and dates at a time of the year: that of the example's year, or of the next if this is before its start.
+
+    The day of the example counts as run to its end, whatever the hour was.
+    """
     was = int(scalars["ndastp"])
     old = (was // 10000, was // 100 % 100, was % 100)
-    year, new_month, day = last_day(month, old[0], calendar)
-    # The day of the example counts as run to its end, whatever the hour was.
-    scalars["ndastp"] = float(year * 10000 + new_month * 100 + day)
-    moved = ordinal(year, new_month, day, calendar) - ordinal(*old, calendar)
-    scalars["adatrj"] = max(0.0, float(math.ceil(scalars["adatrj"] - 1e-6) + moved))
-    scalars["ntime"] = 0.0
-    return scalars
+    for year in (old[0], old[0] + 1):
+        date = last_day(month, year, calendar)
+        elapsed = math.ceil(scalars["adatrj"] - 1e-6) + ordinal(*date, calendar) - ordinal(*old, calendar)
+        kt = scalars["kt"] + _steps(elapsed - scalars["adatrj"], scalars.get("rdt"), path)
+        if elapsed >= 0 and kt >= 0:
+            break
+    ndastp = date[0] * 10000 + date[1] * 100 + date[2]
+    return {**scalars, "kt": float(kt), "ndastp": float(ndastp), "adatrj": float(elapsed), "ntime": 0.0}
+
+
+def _steps(days: float, rdt: float | None, path: Path) -> int:
+    """Time steps of a number of days.
+
+    Raises:
+        ValueError: There are days to step over, and no time step.
+    """
+    if abs(days) <= 1e-6:  # what adatrj is rounded to
+        return 0
+    if rdt is None or not 0.0 < rdt < math.inf:
+        found = "missing" if rdt is None else rdt
+        raise ValueError(
+            f"rdt of restart {path} is {found}, expected the time step in s, by which its step kt follows its date: "
+            "take another restart for `like`, or leave it out."
+        )
+    return round(days * 86400.0 / rdt)
 
 
 def _write_part(

@@ -17,8 +17,9 @@ import numpy as np
 if TYPE_CHECKING:
     from mpi4py import MPI
 
-# set by launchers (Open MPI; MPICH, Intel MPI and Slurm's pmi2; PMIx; Slurm) in the processes that they start
-_LAUNCHERS = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMI_RANK", "PMIX_RANK", "SLURM_PROCID")
+# Set by launchers (Open MPI; MPICH, Intel MPI and Slurm's pmi2; PMIx; srun) in the processes that they start. Not
+# SLURM_PROCID: sbatch sets it in the batch script, too, which is no rank.
+_LAUNCHERS = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMI_RANK", "PMIX_RANK", "SLURM_STEP_ID")
 
 
 class Communicator:
@@ -57,7 +58,8 @@ class Communicator:
             error: This rank's error, or None.
 
         Raises:
-            Exception: The same built-in type and text everywhere; RuntimeError if the type is not built in.
+            Exception: The same built-in type and text everywhere; RuntimeError if the type is not built in. It carries
+                `agreed` (true) and `origin`, the rank on which it happened and whose traceback shows where.
         """
         failing = self.mpi.allreduce(self.size if error is None else self.rank, op=_minimum())
         if failing == self.size:
@@ -65,6 +67,7 @@ class Communicator:
         told = self.mpi.bcast((type(error).__name__, str(error)) if self.rank == failing else None, root=failing)
         shared = error if self.rank == failing and error is not None else _rebuild(*told)
         shared.agreed = True  # type: ignore[attr-defined]  # every rank has it: nobody is left waiting
+        shared.origin = failing  # type: ignore[attr-defined]
         raise shared from (None if shared is error else error)
 
     @contextmanager
@@ -118,6 +121,15 @@ class Communicator:
         part = self.mpi.Split(MPI.UNDEFINED if color is None else color, key)
         if part == MPI.COMM_NULL:
             return None
+        result = Communicator(part)
+        part.Free()
+        return result
+
+    def split_by_node(self) -> "Communicator":
+        """Divides the ranks by the memory that they share: those of one node, in the order of their ranks here."""
+        from mpi4py import MPI
+
+        part = self.mpi.Split_type(MPI.COMM_TYPE_SHARED, self.rank)
         result = Communicator(part)
         part.Free()
         return result
@@ -191,6 +203,10 @@ class Serial:
     def split(self, color: int | None, key: int = 0) -> Union["Serial", None]:
         """Returns this rank, unless it has no colour."""
         return None if color is None else self
+
+    def split_by_node(self) -> "Serial":
+        """Returns this rank."""
+        return self
 
     def send(self, buffer: np.ndarray, rank: int, tag: int) -> Any:
         """Refuses: there is nobody to send to."""

@@ -121,7 +121,8 @@ def channel_transport(transport: Tensor) -> Tensor:
 
     Collective: no.
     """
-    return transport.sum(-2).mean(-1) / SVERDRUP
+    columns = add_along(transport, -2)
+    return add_along(columns, -1) / (columns.shape[-1] * SVERDRUP)
 
 
 def overturning_streamfunction(v: Tensor, geometry: Geometry, layout: Layout, stretch: Stretching) -> Tensor:

@@ -6,7 +6,8 @@ unstable by a hair. Unstable neighbours are replaced by their mean,
 .. math:: \bar T = \frac{\sum_k e_k T_k}{\sum_k e_k}, \qquad \bar S = \frac{\sum_k e_k S_k}{\sum_k e_k},
 
 and the mixed part grows until it rests on denser and under lighter water. Heat and salt of the column are
-conserved, and nothing is exchanged between columns, so the result does not depend on tiles or ranks.
+conserved, and nothing is exchanged between columns; sums over depth are elementwise, one level after another.
+So the bits of a column depend neither on its tile nor on the columns beside it.
 
 References: Rahmstorf, 1993, A fast and complete convection scheme for ocean models; NEMO's trc/tra npc.
 """
@@ -14,6 +15,7 @@ References: Rahmstorf, 1993, A fast and complete convection scheme for ocean mod
 import torch
 from torch import Tensor
 
+from halocline.physics.integrals import add_along
 from halocline.physics.seawater import EquationOfState
 from halocline.physics.stability import density_step
 
@@ -79,7 +81,8 @@ def _mix(fields: Tensor, e3t: Tensor, gdepw: Tensor, wet: Tensor, eos: EquationO
             first = torch.where(active, top.gather(0, here).squeeze(0), top[k])
             layer = (level >= first) & (level <= k) & active
             weight = torch.where(layer, e3t, 0.0)
-            mean = (fields * weight).sum(dim=1) / weight.sum(dim=0).clamp(min=1e-30)
+            content = add_along((fields * weight)[:, : k + 1], 1)  # what lies below k has no weight yet
+            mean = content / add_along(weight[: k + 1], 0).clamp(min=1e-30)
             fields = torch.where(layer, mean[:, None], fields)
             top = torch.where(layer, first, top)
     return fields

@@ -99,8 +99,8 @@ class DiagnosticOptions:
     """Choices that change what the diagnostics mean.
 
     Arguments:
-        free_surface: "linear" (``key_linssh``) or "nonlinear" (``key_qco``): whether the sea level
-            stretches the layers.
+        free_surface: "linear" (``key_linssh``), "nonlinear" (``key_qco``) or "top_layer" (the embedded
+            host): which layers the sea level stretches.
         step_threshold: Largest upward density step that is called stable, kg/m3.
         reference_depth: Of the potential density, m.
         deep: Box of the deep water.

@@ -1,7 +1,7 @@
 r"""Layer thickness under a moving sea surface."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from halocline.physics.geometry import Geometry
 from halocline.physics.integrals import place
 from halocline.physics.operators import Window
 
-FreeSurface = Literal["linear", "nonlinear"]
+FreeSurface = Literal["linear", "nonlinear", "top_layer"]
 
 
 @dataclass(frozen=True)
@@ -26,36 +26,53 @@ class Stretching:
 def stretching(sea_level: Tensor | None, geometry: Geometry, layout: Layout, free_surface: FreeSurface) -> Stretching:
     r"""Returns how far the free surface stretches the layers.
 
-    .. math:: e_{3t} = e_{3t,0} (1 + \eta / H), \qquad
-              e_{3u} = e_{3u,0} (1 + \overline{e_1 e_2 \eta}^i / (e_{1u} e_{2u} H_u))
+    - "linear" (NEMO's ``key_linssh``): layers keep their thickness.
+    - "nonlinear" (NEMO's ``key_qco``): each column is stretched as a whole,
 
-    With a linear free surface (NEMO's ``key_linssh``) layers keep their thickness; otherwise
-    (``key_qco``) each column is stretched as a whole.
+      .. math:: e_{3t} = e_{3t,0} (1 + \eta / H), \qquad
+                e_{3u} = e_{3u,0} (1 + \overline{e_1 e_2 \eta}^i / (e_{1u} e_{2u} H_u)).
+
+    - "top_layer" (the embedded host): the first layer takes up the sea level, faces are those at rest,
+
+      .. math:: e_{3t,1} = e_{3t,1,0} + \eta, \qquad e_{3u} = e_{3u,0}.
 
     Arguments:
         sea_level: Sea level, m, shape (member, tile, 1, j, i), finite on land; unused if linear.
         geometry: Owned cells.
         layout: Which tiles are here.
-        free_surface: "linear" or "nonlinear".
+        free_surface: One of the three names.
 
     Raises:
-        ValueError: Unknown free surface, or a nonlinear one without sea level.
+        ValueError: Unknown free surface, or sea level is needed and missing.
 
     Collective: if nonlinear, one gather of a 2-D field.
     """
-    if free_surface not in ("linear", "nonlinear"):
+    if free_surface not in get_args(FreeSurface):
         raise ValueError(
-            f"Free surface must be 'linear' or 'nonlinear', got {free_surface!r}: "
-            "use 'linear' for key_linssh and 'nonlinear' for key_qco."
+            f"Free surface must be 'linear', 'nonlinear' or 'top_layer', got {free_surface!r}: use 'linear' for "
+            "key_linssh, 'nonlinear' for key_qco and 'top_layer' for the embedded host."
         )
+    one = torch.ones((), dtype=torch.float64)
     if free_surface == "linear":
-        one = torch.ones((), dtype=torch.float64)
         return Stretching(one, one, one)
     if sea_level is None:
         raise ValueError(
-            "A nonlinear free surface needs field 'sea_level', got none: "
+            f"Free surface {free_surface!r} needs field 'sea_level', got none: "
             "add it to the fields or choose free_surface 'linear'."
         )
+    if free_surface == "top_layer":
+        return Stretching(_stretching_of_top_layer(sea_level, geometry), one, one)
+    return _stretching_of_columns(sea_level, geometry, layout)
+
+
+def _stretching_of_top_layer(sea_level: Tensor, geometry: Geometry) -> Tensor:
+    """Returns the thickness of T cells relative to rest, (member, tile, k, j, i): 1 below the first level."""
+    below = geometry.e3t.shape[1] - 1
+    return 1.0 + torch.nn.functional.pad(sea_level / geometry.e3t[:, :1], (0, 0, 0, 0, 0, below))
+
+
+def _stretching_of_columns(sea_level: Tensor, geometry: Geometry, layout: Layout) -> Stretching:
+    """Returns the stretching of whole columns. Collective: yes, one gather of a 2-D field."""
     depth = geometry.depth_t
     at_t = torch.where(depth > 0.0, sea_level[:, :, 0] / depth.clamp(min=1.0e-300), 0.0)
     at_u, at_v = _stretching_of_faces(place(sea_level[:, :, 0], layout), geometry)

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from halocline.mesh.grid import Grid
 from halocline.mesh.layout import Layout
+from halocline.physics.integrals import add_along
 
 _HORIZONTAL = ("e1t", "e2t", "e1u", "e2u", "e1v", "e2v", "gphit")
 _VERTICAL = ("e3t", "e3u", "e3v", "e3w", "gdept", "gdepw")
@@ -104,4 +105,4 @@ class Geometry:
     @property
     def depth_t(self) -> Tensor:
         """Depth at rest of the column, m, (tile, j, i); zero on land."""
-        return (self.e3t * self.tmask).sum(1)
+        return add_along(self.e3t * self.tmask, 1)

@@ -15,6 +15,7 @@ from torch import Tensor
 from halocline.constants import GRAVITY, OMEGA, RHO0
 from halocline.mesh.grid import Grid
 from halocline.mesh.lattice import Lattice
+from halocline.physics.integrals import add_along
 from halocline.physics.seawater import EquationOfState
 
 EQUATORIAL_CUTOFF = 2.0 * OMEGA * math.sin(math.radians(3.0))
@@ -104,7 +105,7 @@ def vertical_integral(x: Any, e3: Any, mask: Any) -> Tensor:
         mask: Wet cells at the point of x.
     """
     wet = torch.as_tensor(mask, dtype=torch.bool)
-    return torch.where(wet, _float64(x) * _float64(e3), 0.0).sum(-3)
+    return add_along(torch.where(wet, _float64(x) * _float64(e3), 0.0), -3)
 
 
 def hydrostatic_pressure(density: Any, sea_level: Any, grid: Grid) -> Tensor:

@@ -41,7 +41,8 @@ class DataConfig:
         parameters: Names of scalars per state (in the files) that condition the generator.
         equation_of_state: "eos80", "teos10", "seos" or "dino" (seos with the coefficients of DINO), as the model.
         coefficients: Coefficients of the simplified equation of state, NEMO's namelist names.
-        free_surface: "linear" (layers of constant thickness) or "nonlinear".
+        free_surface: "linear" (layers of constant thickness), "nonlinear" (all stretch with the column) or
+            "top_layer" (the first alone follows the sea level).
     """
 
     grid: str
@@ -60,7 +61,7 @@ class DataConfig:
                 raise ValueError(
                     f"data.variables names '{name}', expected names from {', '.join(VARIABLES)}."
                 )
-        one_of("data.free_surface", self.free_surface, ("linear", "nonlinear"))
+        one_of("data.free_surface", self.free_surface, ("linear", "nonlinear", "top_layer"))
         one_of("data.equation_of_state", self.equation_of_state, ("eos80", "teos10", "seos", "dino"))
 
 

@@ -17,9 +17,11 @@ from halocline.io.nemo import States, read_states
 from halocline.mesh.communicator import Communicator, Serial
 from halocline.physics.verdict import Thresholds, Verdict, judge
 from halocline.run.config import apply_overrides, build, parse_overrides
-from halocline.run.generator import Generator, load_generator, make_folder
+from halocline.run.generator import Generator, load_generator
 from halocline.run.judging import JUDGED, diagnose_fields
+from halocline.run.outputs import make_folder
 from halocline.run.report import draw_report
+from halocline.run.statistics import level_statistics, surface_spectrum
 from halocline.state.variables import VARIABLES
 
 __all__ = ["Comparison", "EvaluateOptions", "compare", "evaluate"]
@@ -45,6 +47,8 @@ class Comparison:
         scores: Variable to its errors, see `score`.
         diagnosed, expected: Diagnostics of generated and reference states, shape (state, …).
         verdicts: One for each generated state.
+        levels: Mean and standard deviation of each level, see `level_statistics`.
+        spectrum: Of surface temperature, see `surface_spectrum`; empty where there is none.
     """
 
     generated: States
@@ -54,6 +58,8 @@ class Comparison:
     diagnosed: dict[str, np.ndarray]
     expected: dict[str, np.ndarray]
     verdicts: list[Verdict]
+    levels: dict[str, dict[str, list[float | None]]]
+    spectrum: dict[str, list[float]]
 
 
 def evaluate(run: Path, arguments: Sequence[str], comm: Communicator | Serial) -> None:
@@ -113,9 +119,9 @@ def compare(generator: Generator, generated: States, reference: States) -> Compa
         judge({k: v[m] for k, v in diagnosed.items() if k in JUDGED}, thresholds)
         for m in range(len(generated.month))
     ]
-    return Comparison(
-        generated, reference, climatology, scores, diagnosed, expected, verdicts
-    )
+    levels = level_statistics(generated, reference, grid)
+    spectrum = surface_spectrum(generated, reference, grid)
+    return Comparison(generated, reference, climatology, scores, diagnosed, expected, verdicts, levels, spectrum)
 
 
 def monthly_mean(states: States, name: str) -> np.ndarray:
@@ -177,25 +183,11 @@ def summary(comparison: Comparison) -> dict[str, Any]:
         "reference_states": len(comparison.reference.month),
         "errors": comparison.scores,
         "diagnostics": diagnostics,
-        "levels": level_statistics(comparison),
+        "levels": comparison.levels,
+        "spectrum": comparison.spectrum,
         "verdicts": {s: verdicts.count(s) for s in ("ok", "suspect", "reject")},
         "reasons": [v.reason for v in comparison.verdicts],
     }
-
-
-def level_statistics(comparison: Comparison) -> dict[str, dict[str, list[float | None]]]:
-    """Mean and standard deviation of each level, averaged over states; None where there is no water."""
-    result: dict[str, dict[str, list[float | None]]] = {}
-    for name in ("temperature_mean", "temperature_std", "salinity_mean", "salinity_std"):
-        if name in comparison.diagnosed:
-            result[name] = {
-                side: [x if np.isfinite(x) else None for x in values[name].mean(axis=0).tolist()]
-                for side, values in (
-                    ("generated", comparison.diagnosed),
-                    ("reference", comparison.expected),
-                )
-            }
-    return result
 
 
 def write_table(path: Path, comparison: Comparison) -> None:

@@ -32,11 +32,16 @@ from halocline.mesh.halo import HaloPlan
 from halocline.mesh.lattice import Lattice
 from halocline.mesh.layout import Layout
 from halocline.run.config import RunConfig, build, write_config
+from halocline.run.outputs import make_folder
 from halocline.state.state import Channels, Standardisation
 
-__all__ = ["Generator", "Parameters", "load_checkpoint", "load_generator", "make_folder", "save_checkpoint"]
+__all__ = ["Generator", "Parameters", "load_checkpoint", "load_generator", "save_checkpoint"]
 
 FORMAT = 1  # of checkpoint.pt; raised when older files can no longer be read
+ENTRIES = (
+    "version", "grid", "config", "standardisation", "parameters", "thresholds", "step",
+    "weights", "averaged", "optimiser",
+)  # fmt: skip
 PATHS: dict[str, type[FlowPath]] = {
     "linear": LinearPath,
     "variance_preserving": VariancePreservingPath,
@@ -188,18 +193,6 @@ def save_checkpoint(folder: Path, generator: Generator, training: Mapping[str, A
         torch.save(content, temporary)
 
 
-def make_folder(folder: Path) -> None:
-    """Makes a folder, and those above it, unless it is there.
-
-    Raises:
-        OSError: It cannot be made.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OSError(f"Folder {folder} cannot be made ({error.strerror}): choose another output.") from error
-
-
 def start_run_folder(folder: Path, generator: Generator) -> None:
     """Writes what does not change while training: configuration and grid."""
     make_folder(folder)
@@ -213,7 +206,7 @@ def load_checkpoint(folder: Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: There is none.
-        ValueError: It is damaged, or of another format.
+        ValueError: It is damaged, or of another format, or lacks an entry.
 
     Collective: no.
     """
@@ -238,6 +231,13 @@ def load_checkpoint(folder: Path) -> dict[str, Any]:
             f"Checkpoint {path} has format {found}, expected {FORMAT}: it was written by Halocline "
             f"{content.get('version', 'unknown') if isinstance(content, dict) else 'unknown'}, this "
             f"is {__version__}; train again or use that version."
+        )
+    missing = [name for name in ENTRIES if name not in content]
+    missing += [f"parameters.{name}" for name in ("mean", "scale") if name not in content.get("parameters", {})]
+    if missing:
+        raise ValueError(
+            f"Checkpoint {path} lacks {', '.join(missing)}: it is damaged or of another version; train again or "
+            "restore it."
         )
     return content
 

@@ -162,9 +162,9 @@ def draw_spectrum(axis: Axes, comparison: Comparison, generator: Generator) -> N
         surface = states.fields["temperature"][:, 0]
         spectrum = isotropic_spectrum(surface, spacing, None, rows, columns, taper="hann")
         power = spectrum.power.reshape(-1, spectrum.power.shape[-1]).mean(axis=0)
-        axis.loglog(spectrum.wavenumber[1:] * 1e3, power[1:], color=colour)
+        axis.loglog(spectrum.wavenumber * 1e3, power, color=colour)
     axis.xaxis.set_minor_formatter(NullFormatter())
-    axis.set(title="spectrum of surface temperature", xlabel="cycles per km", ylabel="°C²")
+    axis.set(title="spectrum of surface temperature", xlabel="cycles per km", ylabel="°C² m")
 
 
 def draw_season(axis: Axes, comparison: Comparison) -> None:

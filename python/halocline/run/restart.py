@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from halocline.io.calendar import CALENDARS
 from halocline.io.nemo import read_states, write_restart
 from halocline.mesh.communicator import Communicator, Serial
 from halocline.mesh.grid import Grid
@@ -15,6 +16,7 @@ from halocline.physics.operators import geostrophic_velocity
 from halocline.run.config import DataConfig, apply_overrides, build, one_of, parse_overrides
 from halocline.run.generator import load_generator
 from halocline.run.judging import eos_of
+from halocline.run.outputs import check_file
 
 __all__ = ["RestartOptions", "restart", "with_velocity"]
 
@@ -30,9 +32,12 @@ class RestartOptions:
     member: int = 0
     like: str = ""
     velocity: str = "generated"
+    calendar: str = "360_day"
+    depth_means: bool = False
     per_rank: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
+        one_of("calendar", self.calendar, CALENDARS)
         one_of("velocity", self.velocity, ("generated", "geostrophic", "rest"))
         if self.per_rank is not None and (len(self.per_rank) != 2 or min(self.per_rank) < 1):
             raise ValueError(
@@ -52,6 +57,7 @@ def restart(run: Path, arguments: Sequence[str], comm: Communicator | Serial) ->
         if not comm.is_root:
             return
         options = build(RestartOptions, apply_overrides({}, parse_overrides(arguments)), "")
+        check_file(Path(options.output))
         generator = load_generator(run)
         data, grid = generator.config.data, generator.grid
         states = read_states((options.states,), data.variables, grid)
@@ -68,6 +74,8 @@ def restart(run: Path, arguments: Sequence[str], comm: Communicator | Serial) ->
             grid,
             like=Path(options.like) if options.like else None,
             month=int(states.month[options.member]),
+            calendar=options.calendar,
+            depth_means=options.depth_means,
             per_rank=options.per_rank,
         )
         print("\n".join(f"written: {path}" for path in written), flush=True)

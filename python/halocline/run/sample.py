@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +22,7 @@ from halocline.flow.sampler import (
 )
 from halocline.flow.tiled import TiledDenoiser
 from halocline.flow.times import uniform_times
-from halocline.io.nemo import write_states
+from halocline.io.nemo import standard_names_of, write_states
 from halocline.mesh.communicator import Communicator, Serial
 from halocline.mesh.layout import Layout
 from halocline.physics.convection import adjust_columns
@@ -30,13 +30,21 @@ from halocline.physics.geometry import Geometry
 from halocline.run.config import apply_overrides, build, parse_overrides
 from halocline.run.generator import Generator, load_generator
 from halocline.run.judging import eos_of
+from halocline.run.outputs import check_file
 from halocline.run.progress import Reporter
 from halocline.run.teams import Team, form_team
-from halocline.state.variables import VARIABLES
+from halocline.state.state import Channels, Standardisation
+from halocline.state.variables import VARIABLES, Variable
 
 __all__ = ["SampleOptions", "generate", "sample"]
 
 MONTHS = tuple(range(1, 13))
+
+AT_BOUND = ("concentration", "thickness", "snow", "damage")
+"""Variables that lie at a bound over whole seas, such as those without ice."""
+
+BEYOND = 1e-3
+"""Distance to which other variables may pass a bound, in units of the bounds' width: 0.055 degC for temperature."""
 
 
 @dataclass(frozen=True)
@@ -73,13 +81,13 @@ def sample(run: Path, arguments: Sequence[str], comm: Communicator | Serial) -> 
     with comm.together():
         overrides = parse_overrides(arguments)
         options = build(SampleOptions, apply_overrides({}, overrides), "")
-        check_folder(Path(options.output).absolute().parent)
+        check_file(Path(options.output))
         generator = load_generator(run, options.sampling)
         requested_parameters(generator, options)  # refused here, while all ranks listen
     torch.set_num_threads(1)  # one thread per rank: part of what fixes the bits
     team = form_team(comm, len(generator.lattice.tiles), options.members, options.ranks_per_member)
     layout = Layout.build(generator.lattice, team.comm)
-    fields = generate(generator, layout, team, options, comm.is_root)
+    fields = generate(generator, layout, team, options, comm.is_root, comm)
     parts = comm.gather((team.members, fields) if team.comm.is_root else None)
     with comm.together():
         if parts is not None:
@@ -87,28 +95,32 @@ def sample(run: Path, arguments: Sequence[str], comm: Communicator | Serial) -> 
             print(f"{options.members} members written to {options.output}", flush=True)
 
 
-def check_folder(folder: Path) -> None:
-    """Refuses a folder that cannot take the output, before hours are spent on it.
-
-    Raises:
-        OSError: It does not exist or may not be written to.
-    """
-    if not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise OSError(
-            f"Folder {folder} of the output does not exist or may not be written to: create it or choose another."
-        )
-
-
 def generate(
-    generator: Generator, layout: Layout, team: Team, options: SampleOptions, speaks: bool
+    generator: Generator,
+    layout: Layout,
+    team: Team,
+    options: SampleOptions,
+    speaks: bool,
+    everyone: Communicator | Serial | None = None,
 ) -> dict[str, np.ndarray] | None:
     """Generates the members of a team.
+
+    Arguments:
+        generator: Trained generator.
+        layout: Who owns which tile, over the team.
+        team: Which members to make.
+        options: Seed, months, parameters, convection.
+        speaks: Whether this rank reports progress.
+        everyone: All teams, which end together where a member of one diverges; the team if left out.
 
     Returns:
         On the team's root: variable to array of shape (member, k, nj, ni), physical units, zero on
         land; None elsewhere.
 
-    Collective: yes, over the team.
+    Raises:
+        ValueError: A member has diverged.
+
+    Collective: yes, over all teams.
     """
     months = torch.tensor([options.month(m) for m in team.members]).double()
     parameters = requested_parameters(generator, options).expand(len(team.members), -1)
@@ -118,11 +130,60 @@ def generate(
     with Reporter("sampling", steps, speaks=speaks) as reporter:
         sampler = build_sampler(generator, denoiser, noise, lambda step, t, s: reporter.advance())
         x = sampler(noise(0))
-    x = generator.standardisation.cut(layout).inverse(x.double())
-    tiles = generator.channels.split(x)
+    standardisation = generator.standardisation.cut(layout)
+    x = standardisation.inverse(x.double())
+    with (everyone or team.comm).together():
+        check_bounds(x, standardisation, generator.channels, layout, team.members)
+    tiles = {name: value.clamp(*VARIABLES[name].bounds) for name, value in generator.channels.split(x).items()}
     if options.convection and {"temperature", "salinity"} <= set(tiles):
         adjust(tiles, generator, layout)
-    return collect(tiles, generator, layout)
+    return collect(tiles, layout)
+
+
+def check_bounds(
+    x: Tensor, standardisation: Standardisation, channels: Channels, layout: Layout, members: Sequence[int]
+) -> None:
+    """Refuses members with values that no sea can have; small excursions are left to be cut off.
+
+    Arguments:
+        x: Physical states, shape (member, tile, channel, j, i).
+        standardisation: Of these tiles; gives sea and scale.
+        channels: Names the channels.
+        layout: Gives the place of a tile.
+        members: Numbers of the members.
+
+    Raises:
+        ValueError: A wet value is not finite, or too far beyond the bounds of its variable.
+
+    Collective: no.
+    """
+    rows = [channel.variable for channel in channels.channels]
+    beyond = [allowance(row, float(scale)) for row, scale in zip(rows, standardisation.scale, strict=True)]
+    low = x.new_tensor([row.bounds[0] - far for row, far in zip(rows, beyond, strict=True)])
+    high = x.new_tensor([row.bounds[1] + far for row, far in zip(rows, beyond, strict=True)])
+    possible = x.isfinite() & (x >= low[:, None, None]) & (x <= high[:, None, None])
+    bad = standardisation.mask & ~possible
+    if not bad.any():
+        return
+    member, tile, channel, j, i = (int(n) for n in bad.nonzero()[0])
+    lattice, row = layout.lattice, rows[channel]
+    J, I = (int(n) for n in lattice.tiles[layout.local[tile]])
+    raise ValueError(
+        f"Member {members[member]} diverged: {channels.describe(channel)} is "
+        f"{float(x[member, tile, channel, j, i]):.4g} {row.unit} at j={J * lattice.tile_j + j}, "
+        f"i={I * lattice.tile_i + i}, expected {row.bounds[0]:g} to {row.bounds[1]:g}: take more sampling.steps, "
+        "another sampling.sampler, or train longer."
+    )
+
+
+def allowance(row: Variable, scale: float) -> float:
+    """Distance to which a variable may pass its bounds, in its unit.
+
+    Where the truth lies at a bound, or there is only one, a network that has learned it scatters around it: by less
+    than the standard deviation of the training states, `scale`.
+    """
+    width = row.bounds[1] - row.bounds[0]
+    return scale if row.name in AT_BOUND or math.isinf(width) else BEYOND * width
 
 
 def requested_parameters(generator: Generator, options: SampleOptions) -> Tensor:
@@ -186,17 +247,10 @@ def adjust(tiles: dict[str, Tensor], generator: Generator, layout: Layout) -> No
     tiles["temperature"], tiles["salinity"] = T, S
 
 
-def collect(
-    tiles: dict[str, Tensor], generator: Generator, layout: Layout
-) -> dict[str, np.ndarray] | None:
-    """Bounds the variables and brings all tiles to the root as (member, k, nj, ni)."""
-    result = {}
-    for name, x in tiles.items():
-        bounded = x.clamp(*VARIABLES[name].bounds).float()
-        whole = layout.collect(bounded)
-        if whole is not None:
-            result[name] = whole
-    return result or None
+def collect(tiles: dict[str, Tensor], layout: Layout) -> dict[str, np.ndarray] | None:
+    """Brings all tiles to the root as (member, k, nj, ni), float32."""
+    fields = {name: layout.collect(x.float()) for name, x in tiles.items()}
+    return {name: x for name, x in fields.items() if x is not None} or None
 
 
 def merge(
@@ -219,6 +273,7 @@ def write(generator: Generator, options: SampleOptions, fields: dict[str, np.nda
         fields,
         generator.grid,
         months=[options.month(m) for m in range(options.members)],
+        standard_names=standard_names_of(generator.config.data.equation_of_state),
         attributes={
             "title": "Ocean states generated by Halocline",
             "source": f"halocline {__version__}, training step {generator.step}",

@@ -8,6 +8,7 @@ global batches and a resumed run continues the sequence.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -92,6 +93,7 @@ class TrainingData:
         self.wet_counts = self.wet[..., self.owned, self.owned].sum((1, 2, 3)).double()
         self.cells = CellConditions.build(generator.grid, layout)
         self.conditions = sample_conditions(season, generator.parameters.standardise(parameters))
+        self._order = lru_cache(maxsize=2)(epoch_order)  # a batch may reach into the next epoch
 
     def __len__(self) -> int:
         return int(self.windows.shape[0] * self.windows.shape[1])
@@ -131,8 +133,12 @@ class TrainingData:
     def _choose(self, seed: int, sample: int) -> int:
         """Walks through all windows in a new order each epoch."""
         epoch, place = divmod(sample, len(self))
-        order = np.random.Generator(np.random.Philox(key=[seed, epoch])).permutation(len(self))
-        return int(order[place])
+        return int(self._order(seed, epoch, len(self))[place])
+
+
+def epoch_order(seed: int, epoch: int, count: int) -> np.ndarray:
+    """Draws the order of `count` windows in one epoch."""
+    return np.random.Generator(np.random.Philox(key=[seed, epoch])).permutation(count)
 
 
 def draw_noise(seed: int, samples: list[int], shape: torch.Size) -> Tensor:
