@@ -208,10 +208,10 @@ def write_table(path: Path, outcomes: list[Outcome], spinup: Spinup) -> None:
     path.write_text(json.dumps(content, indent=1) + "\n")
 
 
-def draw(path: Path, outcomes: list[Outcome], spinup: Spinup) -> None:
+def draw(path: Path, outcomes: list[Outcome], spinup: Spinup, years: int) -> None:
     """Draws the approach to equilibrium and what each start saved."""
     figure, axes = plt.subplots(2, 2, figsize=(14, 9), layout="constrained")
-    draw_distance(axes[0, 0], outcomes, spinup)
+    draw_distance(axes[0, 0], outcomes, spinup, years)
     draw_series(axes[0, 1], "deep_temperature", "temperature below 1500 m (°C)", path.parent, outcomes, spinup)
     draw_section(axes[1, 0], spinup)
     draw_shock(axes[1, 1], path.parent, outcomes, spinup)
@@ -225,14 +225,14 @@ def colour_of(name: str) -> str:
     return {"rest": "black", "own": "grey", "mean": "#1b5e8a"}.get(name, "#d95f02")
 
 
-def draw_distance(axis: Axes, outcomes: list[Outcome], spinup: Spinup) -> None:
+def draw_distance(axis: Axes, outcomes: list[Outcome], spinup: Spinup, years: int) -> None:
     """Distance from equilibrium against model years."""
     axis.semilogy(spinup.years, spinup.distances, color="black", label="spin-up from rest")
     axis.axhline(spinup.natural, color="grey", ls=":", label="natural variability")
     for o in outcomes:
         if o.name != "rest":
             label = {"own": "model's own state", "mean": "training mean", "member0": "generated"}.get(o.name)
-            axis.semilogy([0, 20], [o.initial, o.final], "o-", ms=4, color=colour_of(o.name), label=label)
+            axis.semilogy([0, years], [o.initial, o.final], "o-", ms=4, color=colour_of(o.name), label=label)
     axis.set_ylim(spinup.natural / 3, 2 * spinup.distances.max())
     axis.set(title="distance from equilibrium (rms temperature)", xlabel="model years integrated", ylabel="°C")
     axis.legend()

@@ -169,7 +169,7 @@ def compare(folder: Path, starts: dict[str, Path], runs: dict[str, Path], scale:
     outcomes = [outcome(n, at, temperatures[n], spinup, judge) for n, at in runs.items()]
     print_table(outcomes, spinup, scale.test)
     write_table(folder / "table.json", outcomes, spinup)
-    draw(folder / "spinup.png", outcomes, spinup)
+    draw(folder / "spinup.png", outcomes, spinup, scale.test)
 
 
 if __name__ == "__main__":

@@ -36,23 +36,24 @@ def launch(job: Callable[[Communicator | Serial], None]) -> None:
     """Runs a job on all ranks and turns an error into one sentence and a non-zero exit of the whole job.
 
     An error that was agreed on by all ranks is printed once. Any other one is known to this rank alone, and
-    the others may be waiting for it: it ends the process group.
+    the others may be waiting for it: it ends the process group. A mistake of ours is printed where it happened, with
+    its place in the code.
     """
     comm = world()
     try:
         job(comm)
-    except (ValueError, OSError, RuntimeError, KeyboardInterrupt) as error:
+    except (Exception, KeyboardInterrupt) as error:
+        foreseen = isinstance(error, (ValueError, OSError, RuntimeError, KeyboardInterrupt))
         agreed = comm.size == 1 or getattr(error, "agreed", False)
-        if comm.is_root or not agreed:
+        speaker = 0 if foreseen else getattr(error, "origin", 0)
+        if comm.rank == speaker or not agreed:
             where = "" if agreed else f" (rank {comm.rank})"
-            print(f"halocline: error{where}: {error or type(error).__name__}", file=sys.stderr, flush=True)
+            sentence = f"halocline: error{where}: {error or type(error).__name__}\n"
+            sys.stderr.write(sentence if foreseen else traceback.format_exc())
+            sys.stderr.flush()
         if not agreed:
             comm.abort(1)
         sys.exit(1)
-    except Exception:
-        traceback.print_exc()  # our own mistake: the reader needs the place
-        sys.stderr.flush()
-        comm.abort(1)
 
 
 def version(wanted: bool) -> None:
@@ -81,13 +82,26 @@ def train(
     Leaves a run folder that carries everything sampling needs. Data-parallel over ranks.
 
     \b
-    output=RUN              run folder (made if needed)
-    training.steps=N        optimiser steps in all
+    output=RUN              run folder, made if needed (required)
+    data.grid=FILE          NEMO mesh_mask or domain_cfg (required)
+    data.states=FILES       output or restarts; a list or patterns (required)
+    data.equation_of_state=eos80
+                            the model's: eos80, teos10, seos or dino
+    data.free_surface=linear
+                            the model's: linear, nonlinear or top_layer
+    lattice.tile=[J,I]      owned cells of a tile along j and i (required)
+    lattice.halo=4          cells around it that the network sees
+    network.width=64        channels of the network at full resolution
+    training.steps=6000     optimiser steps in all
     training.batch=16       tile windows per step, over all ranks
+    training.learning_rate=0.002
+                            highest rate
+    training.precision=bf16 bf16 or fp32
+    training.seed=0         of weights, batches, times and noise
     training.checkpoint_minutes=2
                             a killed run loses at most this
-    data.grid=FILE          NEMO mesh_mask or domain_cfg
-    data.states=FILES       output or restarts; a list or patterns
+    sampling.sampler=heun   default of `halocline sample`
+    sampling.steps=20       likewise
     …                       any key of the file, with dots
     """
     from halocline.run.train import train as job
@@ -106,9 +120,9 @@ def sample(run: Run, overrides: Overrides = None) -> None:
     seed=0                  integer in [0, 2^32)
     output=states.nc        file to write
     months=[1,…,12]         month (end of) of each member in turn
-    parameters.NAME=VALUE   physical parameters, where the run was trained with some
-    sampling.steps=20       steps from noise to data (default: the run's)
-    sampling.sampler=heun   euler, heun, ddim or ancestral
+    parameters.NAME=VALUE   physical parameters (required where the run was trained with some)
+    sampling.steps=20       steps from noise to data; the run's where it has its own
+    sampling.sampler=heun   euler, heun, ddim or ancestral; likewise
     convection=true         mix statically unstable columns, conserving heat and salt, as the model
                             would in its first step; false: the network's own state
     ranks_per_member=0      ranks that share the tiles of a member; 0: chosen
@@ -125,8 +139,8 @@ def evaluate(run: Run, overrides: Overrides = None) -> None:
     Leaves report.png and table.json, prints a table.
 
     \b
-    states=states.nc        what `halocline sample` wrote
-    output=DIR              folder for report.png and table.json
+    states=FILE             what `halocline sample` wrote (required)
+    output=evaluation       folder for report.png and table.json
     reference=FILES         states to compare with (default: the training data)
     """
     from halocline.run.evaluate import evaluate as job
@@ -139,12 +153,15 @@ def restart(run: Run, overrides: Overrides = None) -> None:
     """Write a generated state as a NEMO restart file, from which the model starts.
 
     \b
-    states=states.nc        what `halocline sample` wrote
-    member=0                which of them
-    output=restart.nc       file to write (per rank: restart_0000.nc, …)
-    like=RESTART            a restart of the same configuration: grid check, step and date
-    velocity=generated      generated, geostrophic (from density and sea level) or rest
-    per_rank=[I,J]          write one file per rank of an I x J decomposition instead of a global one
+    states=FILE             what `halocline sample` wrote (required)
+    output=FILE             file to write; per rank: FILE_0000.nc, … (required)
+    member=0                which of the states
+    like=RESTART            restart of the same configuration, to check the grid and
+                            take step and date from (default: none, NEMO's namelist)
+    calendar=360_day        the model's: 360_day, noleap or standard
+    velocity=generated      generated, rest, or geostrophic (from density, sea level)
+    depth_means=false       true: add uu_n, vv_n, ssha, which NEMO else computes
+    per_rank=[I,J]          one file per rank of I x J ranks (default: a global one)
     """
     from halocline.run.restart import restart as job
 

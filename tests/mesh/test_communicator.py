@@ -27,13 +27,21 @@ def test_serial_verbs_act_on_one_rank():
         comm.send(np.zeros(1), 1, 0)
 
 
-def test_serial_world_needs_no_mpi():
+def test_serial_rank_is_alone_on_its_node():
+    comm = Serial()
+    assert comm.split_by_node() is comm
+
+
+@pytest.mark.parametrize(
+    "slurm",
+    [{}, {"SLURM_JOB_ID": "7", "SLURM_PROCID": "0", "SLURM_NTASKS": "4"}],
+    ids=["plain", "batch script"],
+)
+def test_world_without_a_launcher_is_serial_and_needs_no_mpi(slurm):
     code = (
-        "import os, sys\n"
-        "for name in list(os.environ):\n"
-        "    if name.startswith(('OMPI_', 'PMI', 'SLURM_')): del os.environ[name]\n"
+        "import sys\n"
         "from halocline.mesh.communicator import world\n"
         "assert world().size == 1 and 'mpi4py' not in sys.modules\n"
     )
-    environment = {"PYTHONPATH": ":".join(path for path in sys.path if path)}
+    environment = {"PYTHONPATH": ":".join(path for path in sys.path if path), **slurm}
     assert subprocess.run([sys.executable, "-c", code], env=environment).returncode == 0

@@ -26,6 +26,18 @@ def test_errors_with_several_arguments_keep_their_text(comm):
         comm.agree(UnicodeDecodeError("utf-8", b"x", 0, 1, "bad byte") if comm.is_root else None)
 
 
+def test_error_knows_the_rank_on_which_it_happened(comm):
+    with pytest.raises(KeyError) as caught:
+        comm.agree(KeyError("lost") if comm.rank == comm.size - 1 else None)
+    assert caught.value.agreed and caught.value.origin == comm.size - 1
+
+
+def test_ranks_of_a_node_keep_their_order(comm):
+    node = comm.split_by_node()
+    assert (node.rank, node.size) == (comm.rank, comm.size)  # tests run on one node
+    node.free()
+
+
 def test_no_error_passes(comm):
     with comm.together():
         pass

@@ -14,15 +14,18 @@ import pytest
 import torch
 from case import NI, NJ, NK, OCEAN, STEPS, Case, here, mask_of, several, told
 
-from halocline.io.nemo import read_member, read_restart, read_states
+from halocline.io.nemo import States, read_member, read_restart, read_states
 from halocline.mesh.communicator import Serial
+from halocline.mesh.grid import Grid, box_grid
 from halocline.mesh.layout import Layout
 from halocline.physics.geometry import Geometry
 from halocline.physics.operators import geostrophic_velocity
+from halocline.physics.spectra import largest_wet_rectangle
 from halocline.physics.stability import density_step, interfaces
 from halocline.run.generator import load_generator
 from halocline.run.judging import diagnose_fields, eos_of
 from halocline.run.sample import adjust
+from halocline.run.statistics import level_statistics, surface_spectrum
 from halocline.state.variables import VARIABLES
 
 
@@ -125,6 +128,16 @@ def test_columns_that_differ_by_a_rounding_are_stable_as_written(trained: Case):
     assert not (unstable & interfaces(geometry.tmask)).any()
 
 
+def test_temperature_is_named_as_the_equation_of_state_takes_it(trained: Case, tmp_path):
+    run, path = tmp_path / "run", tmp_path / "states.nc"
+    words = ("data.equation_of_state=teos10", "training.steps=1")
+    assert here("train", trained.config, f"output={run}", *words).status == 0
+    assert here("sample", run, "members=1", "sampling.steps=1", f"output={path}").status == 0
+    with netCDF4.Dataset(path) as file:
+        assert file["votemper"].standard_name == "sea_water_conservative_temperature"
+        assert file["vosaline"].standard_name == "sea_water_absolute_salinity"
+
+
 def test_sampling_options_replace_those_of_the_run(trained: Case, states: Path, tmp_path):
     path = tmp_path / "states.nc"
     sampled(trained, path, "members=5", "seed=4", "sampling.sampler=euler", "sampling.steps=2")
@@ -147,7 +160,55 @@ def test_evaluation_leaves_a_picture_a_table_and_prints_it(trained: Case, states
     for name, numbers in table["diagnostics"].items():
         assert all(math.isfinite(x) for x in numbers.values()), name
     assert sum(table["verdicts"].values()) == 5
+    check_levels(table["levels"], states, trained.grid)
+    check_spectrum(table["spectrum"], states, trained.grid)
     check_picture(folder / "report.png")
+
+
+def check_levels(levels: dict, states: Path, grid: Grid) -> None:
+    """Each level of each 3-D variable, by numpy's own weighted mean."""
+    fields = read_states(states, OCEAN, grid).fields
+    assert set(levels) == {f"{name}_{moment}" for name in OCEAN[:4] for moment in ("mean", "std")}
+    areas = {"T": grid.e1t * grid.e2t * grid.e3t, "U": grid.e1u * grid.e2u * grid.e3u}
+    areas["V"] = grid.e1v * grid.e2v * grid.e3v
+    for name in OCEAN[:4]:
+        mask, means, deviations = mask_of(name, grid), [], []
+        for k in range(NK):
+            weights, x = areas[VARIABLES[name].point][k][mask[k]], fields[name][:, k, mask[k]].astype(float)
+            mean = np.average(x, axis=1, weights=weights)
+            means.append(mean.mean())
+            deviations.append(np.sqrt(np.average((x - mean[:, None]) ** 2, axis=1, weights=weights)).mean())
+        # float64 sums in another order; a velocity may average to almost nothing
+        assert levels[f"{name}_mean"]["generated"] == pytest.approx(means, rel=1e-9, abs=1e-12), name
+        assert levels[f"{name}_std"]["generated"] == pytest.approx(deviations, rel=1e-9), name
+        assert levels[f"{name}_mean"]["reference"] != levels[f"{name}_mean"]["generated"], name
+
+
+def check_spectrum(spectrum: dict, states: Path, grid: Grid) -> None:
+    """Its integral is the variance of the tapered window."""
+    rows, columns = largest_wet_rectangle(grid.tmask[0])
+    surface = read_states(states, OCEAN, grid).fields["temperature"][:, 0, rows, columns].astype(float)
+    anomaly = surface - surface.mean((1, 2), keepdims=True)
+    tapers = [1 - np.cos(2 * np.pi * (np.arange(n) + 0.5) / n) for n in anomaly.shape[1:]]
+    for axis, taper in enumerate(tapers):
+        anomaly = anomaly * np.expand_dims(taper / np.sqrt((taper**2).mean()), axis=1 - axis)
+    wavenumber, power = np.array(spectrum["wavenumber"]), np.array(spectrum["generated"])
+    tapered_mean = (anomaly.mean((1, 2)) ** 2).mean()
+    assert (power * wavenumber[0]).sum() == pytest.approx((anomaly**2).mean() - tapered_mean, rel=1e-9)
+    assert wavenumber == pytest.approx(wavenumber[0] * np.arange(1, len(wavenumber) + 1))
+    assert len(spectrum["reference"]) == len(power) and spectrum["reference"] != spectrum["generated"]
+
+
+def test_statistics_know_land_levels_and_narrow_seas():
+    """A dry level has no mean, and a strait of three columns no spectrum."""
+    grid = box_grid(3, 9, 5, levels=np.pad(np.full((7, 3), 2), 1))
+    rng = np.random.default_rng(2)
+    fields = {"temperature": rng.standard_normal((2, *grid.shape))}
+    nothing = np.zeros(2)
+    states = States(fields, nothing, nothing, nothing, nothing, {})
+    levels = level_statistics(states, states, grid)["temperature_mean"]["generated"]
+    assert [x is None for x in levels] == [False, False, True]
+    assert surface_spectrum(states, states, grid) == {}
 
 
 def check_picture(path: Path) -> None:
@@ -199,6 +260,28 @@ def test_restart_is_read_as_a_state_of_its_month_when_it_has_a_date(trained: Cas
     assert (back.month.tolist(), back.season.tolist()) == ([5], [5 / 12])  # member 4 stands at the end of May
     for name, values in read_member(states, 4).items():
         assert np.array_equal(back.fields[name][0], values, equal_nan=True), name
+
+
+@pytest.mark.parametrize(("calendar", "day"), [("360_day", 30), ("noleap", 31), ("standard", 31)])
+def test_date_of_a_restart_follows_the_calendar(calendar: str, day: int, trained: Case, states: Path, tmp_path):
+    first, second = tmp_path / "first.nc", tmp_path / "second.nc"
+    words = ("restart", trained.run, f"states={states}", f"calendar={calendar}")
+    assert here(*words, f"output={first}").status == 0
+    with netCDF4.Dataset(first, "a") as file:
+        for name, value in {"kt": 720.0, "ndastp": 10130.0, "adatrj": 30.0, "ntime": 0.0, "rdt": 3600.0}.items():
+            file.createVariable(name, "f8", ())[...] = value
+    assert here(*words, "member=4", f"output={second}", f"like={first}").status == 0
+    with netCDF4.Dataset(second) as file:
+        assert float(file["ndastp"][...]) == 10500 + day  # member 4 stands at the end of May
+
+
+def test_depth_means_are_written_where_they_are_asked_for(trained: Case, states: Path, tmp_path):
+    path = tmp_path / "restart.nc"
+    words = ("restart", trained.run, f"states={states}", f"output={path}")
+    for option, expected in (("false", set()), ("true", {"uu_n", "vv_n", "ssha"})):
+        assert here(*words, f"depth_means={option}").status == 0
+        with netCDF4.Dataset(path) as file:
+            assert set(file.variables) & {"uu_n", "vv_n", "ssha"} == expected
 
 
 def test_velocity_of_a_restart_is_what_was_asked_for(trained: Case, states: Path, tmp_path):

@@ -5,6 +5,7 @@ import resource
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from dataclasses import MISSING, fields
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 import yaml
 from case import (
     CONFIG,
+    TILE,
     TILES,
     Case,
     Result,
@@ -27,10 +29,16 @@ from case import (
     write_output,
 )
 
-from halocline.io.nemo import write_restart, write_states
+from halocline.io.nemo import read_member, write_restart, write_states
 from halocline.io.store import save_grid
 from halocline.mesh.grid import Grid, box_grid
+from halocline.run.config import DataConfig, LatticeConfig, RunConfig, SamplingConfig
+from halocline.run.evaluate import EvaluateOptions
 from halocline.run.generator import load_checkpoint
+from halocline.run.restart import RestartOptions
+from halocline.run.sample import SampleOptions, allowance
+from halocline.state.state import Standardisation
+from halocline.state.variables import VARIABLES
 
 TRAIN, SAMPLE = "train {config} output={out}/run ", "sample {run} output={out}/states.nc "
 RESTART = "restart {run} states={states} output={out}/restart.nc "
@@ -115,6 +123,10 @@ MISTAKES = {
         "sample {bad}/newer output={out}/states.nc",
         r"Checkpoint .* has format 99, expected 1: it was written by Halocline 9.9, this is .*; train again or use",
     ),
+    "checkpoint lacks entries": (
+        "sample {bad}/lacking output={out}/states.nc",
+        r"Checkpoint .*lacking/checkpoint.pt lacks averaged, parameters.scale: it is damaged or of another version",
+    ),
     "checkpoint is of another grid": (
         "sample {bad}/mixed output={out}/states.nc",
         r"was trained on grid \w{16}, but .*grid.nc is grid \w{16}: the folder was mixed from two runs",
@@ -137,6 +149,19 @@ MISTAKES = {
     "folder of the output does not exist": (
         "sample {run} output={out}/none/states.nc",
         r"Folder .*none of the output does not exist or may not be written to: create it or choose another",
+    ),
+    "output of samples is a folder": (
+        "sample {run} output={out}",
+        r"Output .* is a folder, expected a file: add its name, such as .*output.nc",
+    ),
+    "output of samples is the current folder": ("sample {run} output=.", r"Output \. is a folder, expected a file"),
+    "output of a restart is a folder": (
+        "restart {run} states={states} output={out}",
+        r"Output .* is a folder, expected a file: add its name",
+    ),
+    "calendar is not known": (
+        RESTART + "calendar=julian",
+        r"calendar is 'julian', expected one of 360_day, noleap, standard",
     ),
     "member is out of range": (RESTART + "member=5", r"member is 5, expected 0 to 4: .*states.nc holds 5 members"),
     "member is negative": (RESTART + "member=-1", r"member is -1, expected 0 to 4"),
@@ -195,7 +220,7 @@ def spoil(bad: Path, case: Case) -> None:
 
 def spoil_runs(bad: Path, case: Case, other: Grid) -> None:
     """Makes run folders that are none."""
-    for name in ("short", "damaged", "newer", "mixed", "coefficients"):
+    for name in ("short", "damaged", "newer", "mixed", "coefficients", "lacking"):
         shutil.copytree(case.run, bad / name)
     truncate(bad / "short" / "checkpoint.pt")
     raw = bytearray((bad / "damaged" / "checkpoint.pt").read_bytes())
@@ -204,6 +229,9 @@ def spoil_runs(bad: Path, case: Case, other: Grid) -> None:
     change(bad / "newer", format=99, version="9.9")
     config = yaml.safe_load((case.run / "config.yaml").read_text())
     config["data"]["coefficients"] = {"rn_a0": 0.2}
+    content = torch.load(bad / "lacking" / "checkpoint.pt", weights_only=True)
+    del content["averaged"], content["parameters"]["scale"]
+    torch.save(content, bad / "lacking" / "checkpoint.pt")
     change(bad / "coefficients", config=yaml.safe_dump(config))
     save_grid(other, bad / "mixed" / "grid.nc")
 
@@ -370,17 +398,113 @@ def test_error_of_one_rank_ends_the_job_with_one_sentence(job: str, places, mpir
     assert not list(tmp_path.rglob("*.pt")) and not list(tmp_path.rglob("*.part"))
 
 
+def test_mistake_of_ours_is_told_once_from_where_it_happened(places, mpirun, tmp_path):
+    words = ("train", places["config"], f"output={tmp_path / 'run'}")
+    status, output = mpirun(3, *accident("train-mistake", 1, 2, *words), cwd=tmp_path, limit=30)
+    assert status == 1, output
+    assert output.count("Traceback") == 1, output
+    assert "KeyError: 'a name nobody knows'" in output
+
+
+DIVERGED = [(float("nan"), "nan"), (412.0, "412"), (50.1, "50.1"), (-5.1, "-5.1")]
+
+
+@pytest.mark.parametrize(("value", "told"), DIVERGED)
+def test_member_that_diverged_is_refused_before_anything_is_written(value, told, places, tmp_path, monkeypatch):
+    monkeypatch.setattr(Standardisation, "inverse", spoiling(value))
+    result = here("sample", places["run"], "members=3", f"output={tmp_path / 'states.nc'}")
+    assert result.status == 1
+    expected = f"Member 2 diverged: temperature level 1 is {told} degC at j=9, i=2, expected -5 to 50: take more"
+    assert expected in result.sentence
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("team", [1, 2])
+def test_member_that_diverged_ends_all_ranks_of_all_teams(team: int, places, mpirun, tmp_path):
+    words = ("sample", places["run"], "members=4", f"ranks_per_member={team}", f"output={tmp_path / 'states.nc'}")
+    status, output = mpirun(2, *accident("sample-nan", 1, 2, *words), cwd=tmp_path, limit=30)
+    assert status == 1, output
+    member = 1 if team == 1 else 0  # the first of rank 1, or of both
+    assert output.count(f"halocline: error: Member {member} diverged: ") == output.count("halocline: error") == 1
+    assert " is nan " in output and "Traceback" not in output
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_excursion_by_less_than_a_thousandth_of_the_bounds_is_cut_off(places, tmp_path, monkeypatch):
+    monkeypatch.setattr(Standardisation, "inverse", spoiling(50.05))
+    path = tmp_path / "states.nc"
+    result = here("sample", places["run"], "members=3", f"output={path}", "convection=false")
+    assert result.status == 0, result.err
+    assert read_member(path, 2)["temperature"][1, 9, 2] == 50
+
+
+def spoiling(value: float) -> Callable[..., torch.Tensor]:
+    """`Standardisation.inverse` that leaves a value in one cell of the last member, in the tile of row 1, column 0."""
+    inverse = Standardisation.inverse
+
+    def spoilt(standardisation: Standardisation, x: torch.Tensor) -> torch.Tensor:
+        x = inverse(standardisation, x)
+        x[-1, 2, 1, 9 - TILE[0], 2] = value
+        return x
+
+    return spoilt
+
+
+def test_ice_may_pass_the_bound_at_which_it_lies_by_a_standard_deviation():
+    assert allowance(VARIABLES["thickness"], 0.3) == allowance(VARIABLES["concentration"], 0.3) == 0.3
+    assert allowance(VARIABLES["temperature"], 5.0) == pytest.approx(0.055)
+
+
 @pytest.mark.parametrize(
     ("job", "words"),
     [
-        ("train", ("CONFIG", "training.steps=N", "training.checkpoint_minutes=2", "data.states=FILES")),
-        ("sample", ("RUN", "members=12", "seed=0", "sampling.steps=20", "months=", "ranks_per_member=0")),
-        ("evaluate", ("RUN", "states=states.nc", "reference=FILES", "report.png", "table.json")),
-        ("restart", ("RUN", "member=0", "velocity=generated", "per_rank=", "like=RESTART")),
+        ("train", ("CONFIG", "data.states=FILES", "any key of the file")),
+        ("sample", ("RUN", "months=", "euler, heun, ddim or ancestral")),
+        ("evaluate", ("RUN", "reference=FILES", "report.png", "table.json")),
+        ("restart", ("RUN", "per_rank=[I,J]", "like=RESTART", "noleap")),
     ],
 )
-def test_help_names_options_and_defaults(job: str, words: tuple[str, ...]):
+def test_help_names_options(job: str, words: tuple[str, ...]):
     result = here(job, "--help")
     assert (result.status, result.err) == (0, "")
     for word in words:
         assert word in result.out, word
+
+
+OPTIONS = {"train": RunConfig, "sample": SampleOptions, "evaluate": EvaluateOptions, "restart": RestartOptions}
+LISTS = {"months=[1,…,12]": "months=[1,2,3,4,5,6,7,8,9,10,11,12]"}
+
+
+@pytest.mark.parametrize("job", OPTIONS)
+def test_help_tells_the_default_of_each_option_and_which_are_required(job: str):
+    listed = options_of(here(job, "--help").out)
+    assert len(listed) > 2
+    for name, (value, required) in listed.items():
+        default = default_of(OPTIONS[job], name)
+        assert required == (default is MISSING), name
+        if not value.isupper():  # FILE, [I,J]: whatever the user has
+            assert yaml.safe_load(value) == (list(default) if isinstance(default, tuple) else default), name
+    top = {f.name: f for f in fields(OPTIONS[job])}
+    needed = {name for name, f in top.items() if default_of(OPTIONS[job], name) is MISSING and name not in SECTIONS}
+    assert needed <= set(listed)
+
+
+def options_of(text: str) -> dict[str, tuple[str, bool]]:
+    """Reads a help text: option to its value and whether it is marked as required."""
+    for short, long in LISTS.items():
+        text = text.replace(short, long)
+    entries = re.findall(r"^ +([a-z_.]+)=(\S+)(.*(?:\n {20,}.*)*)", text, re.MULTILINE)
+    return {name: (value, "(required)" in rest) for name, value, rest in entries}
+
+
+SECTIONS = {"sampling": SamplingConfig, "data": DataConfig, "lattice": LatticeConfig}
+
+
+def default_of(kind: type, name: str) -> object:
+    """Default of an option; MISSING where it has none."""
+    section, dot, rest = name.partition(".")
+    field = next(f for f in fields(kind) if f.name == section)
+    if dot:
+        inner = SECTIONS.get(section) or field.default_factory
+        return default_of(inner, rest)
+    return field.default if field.default_factory is MISSING else field.default_factory()

@@ -1,17 +1,34 @@
 """Training: what interrupts it costs little and changes nothing, and neither does the number of ranks."""
 
+import itertools
+import re
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from case import KILLED, STEPS, Case, accident, alone, averaged, command, here, losses, same_bits
+from case import (
+    KILLED,
+    STEPS,
+    Case,
+    accident,
+    alone,
+    averaged,
+    command,
+    here,
+    losses,
+    same_bits,
+    seasonal_states,
+    write_output,
+)
 
+from halocline.mesh.communicator import Serial
+from halocline.run import trainer, training_data
 from halocline.run.config import read_config
 from halocline.run.generator import load_checkpoint, load_generator
-from halocline.run.train import Trainer, prepare
-from halocline.run.training_data import load_states
+from halocline.run.train import prepare
+from halocline.run.training_data import epoch_order, load_states
 
 SHORT = "training.steps=12"
 
@@ -136,19 +153,75 @@ def test_finished_run_has_nothing_to_do(trained: Case):
     assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 
 
-def test_loss_that_is_not_a_number_ends_with_the_last_good_state(fresh: Case, tmp_path, monkeypatch):
-    advance = Trainer.advance
+@pytest.mark.parametrize("culprit", ["loss", "gradient"])
+def test_step_that_is_not_finite_is_not_made_and_the_run_goes_on_from_before(
+    culprit: str, fresh: Case, short: Path, tmp_path, monkeypatch
+):
+    run, healthy, calls = tmp_path / "run", trainer.sum_gradients, itertools.count(1)
 
-    def explode(trainer: Trainer, *arguments):
-        loss = advance(trainer, *arguments)
-        return loss if trainer.step < 4 else float("nan")
+    def sick(network: torch.nn.Module, loss: torch.Tensor, comm: Serial) -> float:
+        value = healthy(network, loss, comm)
+        if next(calls) != 4:
+            return value
+        if culprit == "gradient":
+            next(network.parameters()).grad.view(-1)[0] = float("inf")
+        return float("nan") if culprit == "loss" else value
 
-    monkeypatch.setattr(Trainer, "advance", explode)
-    run = tmp_path / "run"
-    result = here("train", fresh.config, f"output={run}", "training.checkpoint_minutes=1e-9")
+    monkeypatch.setattr(trainer, "sum_gradients", sick)
+    words = ("train", fresh.config, f"output={run}", "training.checkpoint_minutes=1e-9", SHORT)
+    result = here(*words)
     assert result.status == 1
-    assert "The loss is nan at step 4: lower training.learning_rate" in result.sentence
+    loss, norm = (r"nan", r"\d\S+") if culprit == "loss" else (r"\d\S+", "inf")
+    expected = rf"The loss is {loss} and the norm of its gradient {norm} at step 4, .* lower training.learning_rate"
+    assert re.search(expected, result.sentence), result.sentence
     assert load_checkpoint(run)["step"] == 3
+    # healthy again
+    assert here(*words).status == 0
+    assert same_bits(averaged(run), averaged(short))
+
+
+def test_weight_lost_on_one_rank_ends_all_with_one_sentence_and_a_good_checkpoint(fresh: Case, mpirun, tmp_path):
+    run = tmp_path / "run"
+    words = ("train", fresh.config, f"output={run}", "training.checkpoint_minutes=1.5")
+    status, output = mpirun(2, *accident("train-nan", 1, 5, *words), cwd=tmp_path, limit=30)
+    assert status == 1, output
+    assert output.count("halocline: error: The loss is nan") == output.count("halocline: error") == 1, output
+    saved = load_checkpoint(run)
+    assert saved["step"] == 4
+    assert all(w.isfinite().all() for group in ("weights", "averaged") for w in saved[group].values())
+
+
+@pytest.mark.parametrize("change", ["a value", "a state"])
+def test_run_does_not_go_on_with_other_data_in_the_same_files(change: str, tmp_path):
+    case = Case.write(tmp_path)
+    assert here("train", case.config, "training.steps=2").status == 0
+    before, states = (case.run / "checkpoint.pt").read_bytes(), seasonal_states(case.grid)
+    if change == "a value":
+        states["salinity"][3, 1, 9, 9] += 1e-3
+    else:
+        states = {name: np.concatenate([x[:-1], x[:1]]) for name, x in states.items()}
+    write_output(case.folder / "data" / "states.nc", states)
+    result = here("train", case.config, "training.steps=4")
+    assert result.status == 1
+    assert re.search(
+        r"data.states have changed since step 2 of .*run \(reference of standardisation, scale of standardisation\): "
+        "restore them to go on, or choose another output",
+        result.sentence,
+    )
+    assert (case.run / "checkpoint.pt").read_bytes() == before
+    write_output(case.folder / "data" / "states.nc", seasonal_states(case.grid))
+    assert here("train", case.config, "training.steps=4").status == 0
+
+
+def test_every_window_is_seen_once_an_epoch_in_an_order_drawn_once(fresh: Case, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(training_data, "epoch_order", lambda *key: drawn.append(key) or epoch_order(*key))
+    _, data = prepare(read_config(fresh.config), *load_states(read_config(fresh.config)))
+    chosen = [data._choose(5, sample) for sample in range(2 * len(data))]
+    first, second = chosen[: len(data)], chosen[len(data) :]
+    assert sorted(first) == sorted(second) == list(range(len(data)))
+    assert first != second
+    assert drawn == [(5, 0, len(data)), (5, 1, len(data))]
 
 
 def test_folder_of_a_run_killed_before_its_first_checkpoint_is_no_obstacle(fresh: Case, tmp_path):
