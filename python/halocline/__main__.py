@@ -120,11 +120,11 @@ def sample(run: Run, overrides: Overrides = None) -> None:
     seed=0                  integer in [0, 2^32)
     output=states.nc        file to write
     months=[1,…,12]         month (end of) of each member in turn
-    parameters.NAME=VALUE   physical parameters (required where the run was trained with some)
-    sampling.steps=20       steps from noise to data; the run's where it has its own
+    parameters.NAME=VALUE   physical parameters (required if trained with some)
+    sampling.steps=20       steps from noise to data; the run's, if set there
     sampling.sampler=heun   euler, heun, ddim or ancestral; likewise
-    convection=true         mix statically unstable columns, conserving heat and salt, as the model
-                            would in its first step; false: the network's own state
+    convection=true         mix unstable columns, conserving heat and salt, as the
+                            model would first; false: the network's own state
     ranks_per_member=0      ranks that share the tiles of a member; 0: chosen
     """
     from halocline.run.sample import sample as job
@@ -156,12 +156,12 @@ def restart(run: Run, overrides: Overrides = None) -> None:
     states=FILE             what `halocline sample` wrote (required)
     output=FILE             file to write; per rank: FILE_0000.nc, … (required)
     member=0                which of the states
-    like=RESTART            restart of the same configuration, to check the grid and
-                            take step and date from (default: none, NEMO's namelist)
+    like=RESTART            restart of the same configuration: grid, step and
+                            date to go on from (default: NEMO's namelist)
     calendar=360_day        the model's: 360_day, noleap or standard
-    velocity=generated      generated, rest, or geostrophic (from density, sea level)
+    velocity=generated      generated, rest, or geostrophic (by T, S, sea level)
     depth_means=false       true: add uu_n, vv_n, ssha, which NEMO else computes
-    per_rank=[I,J]          one file per rank of I x J ranks (default: a global one)
+    per_rank=[I,J]          a file for each of I x J ranks (default: one for all)
     """
     from halocline.run.restart import restart as job
 

@@ -414,7 +414,7 @@ def test_member_that_diverged_is_refused_before_anything_is_written(value, told,
     monkeypatch.setattr(Standardisation, "inverse", spoiling(value))
     result = here("sample", places["run"], "members=3", f"output={tmp_path / 'states.nc'}")
     assert result.status == 1
-    expected = f"Member 2 diverged: temperature level 1 is {told} degC at j=9, i=2, expected -5 to 50: take more"
+    expected = f"Member 2 diverged: temperature level 1 is {told} degC at j=9, i=10, expected -5 to 50: take more"
     assert expected in result.sentence
     assert list(tmp_path.iterdir()) == []
 
@@ -435,16 +435,16 @@ def test_excursion_by_less_than_a_thousandth_of_the_bounds_is_cut_off(places, tm
     path = tmp_path / "states.nc"
     result = here("sample", places["run"], "members=3", f"output={path}", "convection=false")
     assert result.status == 0, result.err
-    assert read_member(path, 2)["temperature"][1, 9, 2] == 50
+    assert read_member(path, 2)["temperature"][1, 9, 10] == 50
 
 
 def spoiling(value: float) -> Callable[..., torch.Tensor]:
-    """`Standardisation.inverse` that leaves a value in one cell of the last member, in the tile of row 1, column 0."""
+    """`Standardisation.inverse` that leaves a value in one cell of the last member, in the tile of row 1, column 1."""
     inverse = Standardisation.inverse
 
     def spoilt(standardisation: Standardisation, x: torch.Tensor) -> torch.Tensor:
         x = inverse(standardisation, x)
-        x[-1, 2, 1, 9 - TILE[0], 2] = value
+        x[-1, 3, 1, 9 - TILE[0], 10 - TILE[1]] = value
         return x
 
     return spoilt
