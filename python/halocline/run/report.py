@@ -15,8 +15,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import NullFormatter
 
 from halocline.io.atomic import atomic_path
-from halocline.physics.spectra import isotropic_spectrum, largest_wet_rectangle
 from halocline.run.generator import Generator
+from halocline.run.statistics import surface_spectrum
 
 if TYPE_CHECKING:
     from halocline.run.evaluate import Comparison
@@ -153,16 +153,12 @@ def draw_maps(
 
 def draw_spectrum(axis: Axes, comparison: Comparison, generator: Generator) -> None:
     """Isotropic spectrum of surface temperature in the largest rectangle without land."""
-    grid = generator.grid
-    rows, columns = largest_wet_rectangle(grid.tmask[0])
-    if "temperature" not in comparison.scores or min(rows.stop - rows.start, columns.stop - columns.start) < 4:
+    spectrum = surface_spectrum(comparison.generated, comparison.reference, generator.grid)
+    if not spectrum:
         return
-    spacing = float(np.sqrt(grid.e1t * grid.e2t)[rows, columns].mean())
-    for states, colour in ((comparison.reference, REFERENCE), (comparison.generated, GENERATED)):
-        surface = states.fields["temperature"][:, 0]
-        spectrum = isotropic_spectrum(surface, spacing, None, rows, columns, taper="hann")
-        power = spectrum.power.reshape(-1, spectrum.power.shape[-1]).mean(axis=0)
-        axis.loglog(spectrum.wavenumber * 1e3, power, color=colour)
+    cycles_per_km = 1e3 * np.array(spectrum["wavenumber"])
+    for side, colour in (("reference", REFERENCE), ("generated", GENERATED)):
+        axis.loglog(cycles_per_km, spectrum[side], color=colour)
     axis.xaxis.set_minor_formatter(NullFormatter())
     axis.set(title="spectrum of surface temperature", xlabel="cycles per km", ylabel="°C² m")
 
