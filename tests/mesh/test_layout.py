@@ -50,6 +50,14 @@ def test_place_assembles_a_plane(layout):
     assert np.array_equal(placed, np.where(placed < 0, -1, field)) and (placed < 0).sum() == 12
 
 
+def test_gathered_tiles_make_the_field(layout):
+    field = np.random.default_rng(0).normal(size=(2, 7, 9))
+    owned = torch.from_numpy(layout.cut(field))  # (tile, 2, j, i)
+    gathered = layout.gather(owned.movedim(0, -1))
+    assert gathered.shape == (8, 2, 3, 4)
+    assert np.array_equal(layout.assemble(gathered), layout.collect(owned))
+
+
 def test_tile_sum_bits_depend_on_the_tile_alone():
     x = torch.randn(3, 5, 7, 11, generator=torch.Generator().manual_seed(0)) * torch.logspace(-8, 8, 11)
     sums = tile_sums(x)

@@ -14,6 +14,7 @@ from halocline.physics.diagnostics import (
     diagnose_drift,
     of_member,
 )
+from halocline.physics.geometry import Geometry
 from halocline.physics.seawater import DINO_SEOS, EOS80, EquationOfState
 from halocline.physics.verdict import Thresholds, judge
 
@@ -113,6 +114,45 @@ def test_top_layer_takes_up_the_sea_level():
     np.testing.assert_allclose(high["channel_transport"], [(2 + 0.5) * 3e3 * 100.0 * 0.5 / 1e6], rtol=1e-13)
     for name in ("barotropic_streamfunction", "overturning_streamfunction"):
         assert torch.equal(high[name], rest[name]), name
+
+
+@pytest.mark.parametrize("free_surface", ["linear", "nonlinear", "top_layer"])
+def test_a_diagnostic_wanted_alone_has_the_bits_that_it_has_among_all(ocean, free_surface):
+    _, geometry, layout, fields = ocean
+    options = DiagnosticOptions(free_surface)
+    whole = diagnose(fields, geometry, layout, EOS80, options)
+    for name, value in whole.items():
+        alone = diagnose(fields, geometry, layout, EOS80, options, {name})
+        assert list(alone) == [name]
+        torch.testing.assert_close(alone[name], value, rtol=0, atol=0, equal_nan=True, msg=name)
+    assert diagnose(fields, geometry, layout, EOS80, options, ()) == {}
+
+
+@pytest.mark.parametrize("free_surface", ["linear", "nonlinear", "top_layer"])
+@pytest.mark.parametrize("cells", [1, 120])
+def test_bits_do_not_depend_on_the_blocks_in_which_diagnostics_are_computed(ocean, free_surface, cells, monkeypatch):
+    grid, geometry, layout, fields = ocean
+    options = DiagnosticOptions(free_surface)
+    whole = diagnose(fields, geometry, layout, EOS80, options)
+    monkeypatch.setattr("halocline.physics.geometry.BLOCK", cells)
+    monkeypatch.setattr("halocline.physics.blocks.BLOCK", cells)
+    other = Geometry.build(grid, layout)
+    assert len(other.blocks) > len(geometry.blocks) == 1
+    for name, value in diagnose(fields, other, layout, EOS80, options).items():
+        torch.testing.assert_close(value, whole[name], rtol=0, atol=0, equal_nan=True, msg=name)
+
+
+def test_all_diagnostics_but_the_spread_are_told_in_one_message(ocean, monkeypatch):
+    _, geometry, layout, fields = ocean
+    messages = []
+    gather = type(layout).gather
+    monkeypatch.setattr(type(layout), "gather", lambda self, x: messages.append(tuple(x.shape)) or gather(self, x))
+    names = [name for name in DIAGNOSTICS if not name.endswith("_std")]
+    diagnose(fields, geometry, layout, EOS80, names=names)  # the first one also chooses the boxes
+    for wanted, count in ((names, 1), (DIAGNOSTICS, 2), (["kinetic_energy"], 1)):
+        messages.clear()
+        diagnose(fields, geometry, layout, EOS80, names=wanted)
+        assert len(messages) == count, wanted
 
 
 def test_missing_fields_leave_out_their_diagnostics(ocean):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from halocline.constants import GRAVITY, RHO0
-from halocline.physics.polynomial import EOS80_TABLE, TEOS10_TABLE
+from halocline.physics.polynomial import EOS80_TABLE, TEOS10_TABLE, evaluate
 from halocline.physics.seawater import (
     DINO_SEOS,
     EOS80,
@@ -215,3 +215,17 @@ def test_namelist_selects_equation_and_coefficients():
 def test_namelist_must_select_exactly_one_equation(block):
     with pytest.raises(ValueError, match="exactly one of ln_teos10"):
         equation_of_state_from_namelist(block)
+
+
+@pytest.mark.parametrize("eos", [TEOS10, EOS80])
+def test_density_has_the_bits_of_the_polynomial_whatever_the_blocks(eos):
+    """More cells than a block holds, of a number that blocks do not divide."""
+    rng = np.random.default_rng(4)
+    T, S = torch.as_tensor(rng.uniform(-2, 30, 40001)), torch.as_tensor(rng.uniform(0, 40, 40001))
+    s, t = torch.sqrt(torch.abs(S + eos.salinity_shift) / eos.salinity_scale), T / 40.0
+    water = eos.water(T, S)
+    for depth in (torch.tensor(0.0), torch.tensor(1234.5), torch.as_tensor(rng.uniform(0, 6000, (3, 1)))):
+        density = eos.density_of(water, depth)
+        assert torch.equal(density, evaluate(eos.table, s, t, depth.double() / 1e4))
+        assert torch.equal(density, eos.density(T, S, depth))
+        assert torch.equal(density[..., -5:], eos.density(T[-5:], S[-5:], depth))

@@ -10,6 +10,7 @@ from halocline.mesh.lattice import Lattice
 from halocline.mesh.layout import Layout
 from halocline.physics.diagnostics import DiagnosticOptions, diagnose
 from halocline.physics.geometry import Geometry
+from halocline.physics.ice import diagnose_ice
 from halocline.physics.seawater import EOS80
 from halocline.physics.stability import potential_density_profile
 
@@ -51,6 +52,22 @@ def test_diagnostics_do_not_depend_on_layout(comm, edges, free_surface):
         assert list(result) == list(expected)
         for name, value in result.items():
             torch.testing.assert_close(value, expected[name], rtol=0, atol=0, equal_nan=True, msg=name)
+
+
+@pytest.mark.parametrize("edges", EDGES)
+def test_ice_diagnostics_do_not_depend_on_layout(comm, edges):
+    grid = ocean(edges)
+    names = ("concentration", "thickness", "snow", "damage", "ice_u", "ice_v")
+    state = {name: np.random.default_rng(n).uniform(0, 1, (2, 1, grid.nj, grid.ni)) for n, name in enumerate(names)}
+
+    def diagnosed(layout: Layout) -> dict[str, torch.Tensor]:
+        tiles = {name: torch.as_tensor(layout.cut(x)).transpose(0, 1) for name, x in state.items()}
+        return diagnose_ice(tiles, Geometry.build(grid, layout), layout)
+
+    expected = diagnosed(Layout.build(Lattice.from_grid(grid, (3, 4), 1), Serial()))
+    for layout in layouts(grid, comm):
+        for name, value in diagnosed(layout).items():
+            torch.testing.assert_close(value, expected[name], rtol=0, atol=0, msg=name)
 
 
 def test_gradients_of_profiles_do_not_depend_on_layout(comm):

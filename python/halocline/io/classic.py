@@ -1,4 +1,4 @@
-"""How long a classic netCDF file must be.
+"""Where things lie in a classic netCDF file, and how long it must be.
 
 The netCDF library reads what a truncated classic file lacks as zeros, without an error. Zeros are land in a
 restart, so the length is checked against the header before anything is read.
@@ -9,12 +9,48 @@ Reference: NetCDF classic format specification, Unidata; numbers are big-endian.
 from __future__ import annotations
 
 import struct
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["missing_bytes"]
+__all__ = ["COUNT_PLACE", "RecordLayout", "missing_bytes", "record_layout"]
 
 _TYPE_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 4, 6: 8, 7: 1, 8: 1, 9: 2, 10: 4, 11: 8, 12: 8}
+
+COUNT_PLACE = 4
+"""Byte of the file at which the number of records stands."""
+
+
+@dataclass(frozen=True)
+class RecordLayout:
+    """Where the records of a file lie.
+
+    Attributes:
+        count: Number of records.
+        begin: Byte at which the first one begins.
+        stride: Bytes from one to the next.
+        offsets: Variable to its first byte in a record.
+    """
+
+    count: int
+    begin: int
+    stride: int
+    offsets: dict[str, int]
+
+
+def record_layout(path: Path) -> RecordLayout:
+    """Reads where the records of a classic netCDF file lie, which must have variables with records.
+
+    Raises:
+        OSError: The file cannot be read.
+
+    Collective: no.
+    """
+    with path.open("rb") as file:
+        header = _Header(file, file.read(4)[3])
+    records = [variable for variable in header.variables if variable.is_record]
+    begin = min(variable.begin for variable in records)
+    return RecordLayout(header.records, begin, header.stride, {v.name: v.begin - begin for v in records})
 
 
 def missing_bytes(path: Path) -> int:
@@ -29,13 +65,22 @@ def missing_bytes(path: Path) -> int:
         magic = file.read(4)
         if magic[:3] != b"CDF" or magic[3:] not in (b"\x01", b"\x02", b"\x05"):
             return 0
-        length = file.seek(0, 2)
-        file.seek(4)
         try:
             expected = _Header(file, magic[3]).length()
         except (struct.error, KeyError, IndexError):
-            return max(1, 4 - length)  # the header itself is cut
+            return max(1, COUNT_PLACE - file.seek(0, 2))  # the header itself is cut
+        length = file.seek(0, 2)  # after the header, which may be that of a growing file
         return max(0, expected - length)
+
+
+@dataclass(frozen=True)
+class _Variable:
+    """Offset and bytes of a variable (of one record, if it has records)."""
+
+    name: str
+    begin: int
+    size: int
+    is_record: bool
 
 
 class _Header:
@@ -45,36 +90,38 @@ class _Header:
         self.file = file
         self.count_format = ">q" if version == 5 else ">i"
         self.offset_format = ">i" if version == 1 else ">q"
+        self.records = self._count()
+        sizes = [self._skip_name_then_count() for _ in range(self._list())]
+        self._skip_attributes()
+        self.variables = [self._variable(sizes) for _ in range(self._list())]
+
+    @property
+    def stride(self) -> int:
+        """Bytes of a record."""
+        sizes = [variable.size for variable in self.variables if variable.is_record]
+        # Each variable is padded to 4 bytes, unless there is a single one.
+        return sum(size + (-size % 4 if len(sizes) > 1 else 0) for size in sizes)
 
     def length(self) -> int:
         """Length of the file that the header describes."""
-        records = self._count()
-        sizes = [self._skip_name_then_count() for _ in range(self._list())]
-        self._skip_attributes()
-        variables = [self._variable(sizes) for _ in range(self._list())]
-        fixed = [begin + size for begin, size, is_record in variables if not is_record]
-        in_records = [(begin, size) for begin, size, is_record in variables if is_record]
-        if not in_records or records <= 0:
-            return max(fixed, default=0)
-        # Records are padded to 4 bytes, unless there is a single variable of records.
-        stride = sum(size + (-size % 4 if len(in_records) > 1 else 0) for _, size in in_records)
-        last = max(begin + size for begin, size in in_records)
-        return max([*fixed, last + (records - 1) * stride])
+        ends = {kind: [v.begin + v.size for v in self.variables if v.is_record is kind] for kind in (True, False)}
+        if not ends[True] or self.records <= 0:
+            return max(ends[False], default=0)
+        return max([*ends[False], max(ends[True]) + (self.records - 1) * self.stride])
 
-    def _variable(self, sizes: list[int]) -> tuple[int, int, bool]:
-        """Offset and bytes of a variable (of one record, if it has records)."""
-        self._skip_name()
+    def _variable(self, sizes: list[int]) -> _Variable:
+        name = self._name()
         dimensions = [sizes[self._count()] for _ in range(self._count())]
         self._skip_attributes()
         size = _TYPE_SIZES[self._number(">i")]
         self._count()  # the stored size, which overflows for large variables
         for dimension in dimensions:
             size *= dimension or 1
-        return self._number(self.offset_format), size, bool(dimensions) and dimensions[0] == 0
+        return _Variable(name, self._number(self.offset_format), size, bool(dimensions) and dimensions[0] == 0)
 
     def _skip_attributes(self) -> None:
         for _ in range(self._list()):
-            self._skip_name()
+            self._name()
             size = _TYPE_SIZES[self._number(">i")] * self._count()
             self.file.seek(size + -size % 4, 1)
 
@@ -83,12 +130,12 @@ class _Header:
         self._number(">i")
         return self._count()
 
-    def _skip_name(self) -> None:
+    def _name(self) -> str:
         size = self._count()
-        self.file.seek(size + -size % 4, 1)
+        return self.file.read(size + -size % 4)[:size].decode(errors="replace")
 
     def _skip_name_then_count(self) -> int:
-        self._skip_name()
+        self._name()
         return self._count()
 
     def _count(self) -> int:

@@ -1,4 +1,4 @@
-"""Generated states in a file that NEMO's users can read: NEMO's names, CF attributes."""
+"""Generated states in a file that NEMO's users can read: NEMO's names where it has any, CF attributes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from halocline.io.modelfile import ModelFile, create_dataset
 from halocline.mesh.grid import Grid
 from halocline.state.variables import VARIABLES, Variable, variable
 
-__all__ = ["read_member", "standard_names_of", "write_states"]
+__all__ = ["read_member", "standard_names_of", "write_states", "written_name"]
 
 FILL = np.float32(1.0e20)
 
@@ -79,7 +79,7 @@ def write_states(
 
     Collective: no, one rank writes.
     """
-    rows = [_written_row(name) for name in fields]
+    rows = [variable(name) for name in fields]
     months_written = np.asarray(months, np.int32)
     seasons = months_written / 12.0 % 1.0 if season is None else np.asarray(season, np.float64)
     numbers = np.asarray(np.arange(len(months_written)) if members is None else members, np.int32)
@@ -126,22 +126,15 @@ def read_member(path: Path | str, member: int) -> dict[str, np.ndarray]:
     place = numbers.index(member)
     fields = {}
     for row in VARIABLES.values():
-        if row.nemo_output and row.nemo_output in file:
-            field = file.read(row.nemo_output, slice(place, place + 1))
+        if (name := written_name(row)) in file:
+            field = file.read(name, slice(place, place + 1))
             fields[row.name] = field[0] if row.is_3d else field
     return fields
 
 
-def _written_row(name: str) -> Variable:
-    """Row of the variable table.
-
-    Raises:
-        ValueError: The name is unknown, or NEMO's output has none for it.
-    """
-    row = variable(name)
-    if not row.nemo_output:
-        raise ValueError(f"Variable {name} has no name in NEMO's output: leave it out of the file.")
-    return row
+def written_name(row: Variable) -> str:
+    """Name of a variable in files of states: NEMO's, or neXtSIM's where NEMO has none (damage)."""
+    return row.nemo_output or row.nextsim
 
 
 def _check(row: Variable, x: np.ndarray, grid: Grid, count: int) -> None:
@@ -204,7 +197,7 @@ def _write_variable(
     suffix = f"_{row.point.lower()}" if row.point in "UV" else ""
     dimensions = ("member", "deptht", "y", "x") if row.is_3d else ("member", "y", "x")
     variable = dataset.createVariable(
-        row.nemo_output,
+        written_name(row),
         "f4",
         dimensions,
         compression="zlib",

@@ -110,7 +110,7 @@ class _Source:
         file = ModelFile(path)
         names = {row.name: name for row in rows if (name := _name_in(row, file))}
         if not names:
-            expected = [f"{row.nemo_output} or {row.nemo_restart}" for row in rows]
+            expected = [_names_of(row) for row in rows]
             raise ValueError(
                 f"File {file.path} holds none of the wanted variables, expected {', '.join(expected)}: "
                 "correct the paths of the states."
@@ -137,9 +137,14 @@ def _expand(paths: str | Path | Iterable[str | Path]) -> list[Path]:
     return found
 
 
+def _names_of(row: Variable) -> str:
+    """Names that a variable may have in a file, for a sentence."""
+    return " or ".join(name for name in (row.nemo_output, row.nemo_restart or row.nextsim) if name)
+
+
 def _name_in(row: Variable, file: ModelFile) -> str:
     """Name of a variable in a file, "" if it is not there."""
-    for name in (row.nemo_output, row.nemo_restart):
+    for name in (row.nemo_output, row.nemo_restart, row.nextsim):
         if name and name in file:
             return name
     return ""
@@ -180,8 +185,7 @@ def _agreed_stamps(files: Sequence[_Source], rows: Sequence[Variable]) -> Stamps
         if not parts:
             raise ValueError(
                 f"Variable {row.name} is in none of the files of states ({files[0].file.path}, ...), "
-                f"expected it as {row.nemo_output} or {row.nemo_restart}: add its file or leave it out "
-                "of the variables."
+                f"expected it as {_names_of(row)}: add its file or leave it out of the variables."
             )
         stamps.append(Stamps.concatenate(parts))
         if not stamps[-1].same(stamps[0]):

@@ -1,7 +1,10 @@
 """Who owns which tile, and what follows from it: cutting global fields, and sums in lattice order."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,12 +29,41 @@ def tile_sums(x: Tensor, cells: int = 2) -> Tensor:
 
     Collective: no.
     """
-    x = x.to(torch.float64).flatten(-cells)
-    while x.shape[-1] > 1:
-        half = (x.shape[-1] + 1) // 2
-        paired = x[..., : x.shape[-1] - half] + x[..., half:]
-        x = torch.cat([paired, x[..., x.shape[-1] - half : half]], dim=-1)
-    return x.squeeze(-1) if x.shape[-1] else x.sum(-1)
+    if torch.is_grad_enabled() and x.requires_grad:
+        return _TileSums.apply(x, cells)
+    return _tile_sums(x, cells)
+
+
+class _TileSums(torch.autograd.Function):
+    """The adjoint of a sum: every cell receives the derivative of its tile's."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, cells: int) -> Tensor:
+        ctx.like = x.shape, x.dtype
+        return _tile_sums(x, cells)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        shape, dtype = ctx.like
+        gradient = gradients[0].to(dtype)
+        return gradient.reshape(*gradient.shape, *[1] * (len(shape) - gradient.ndim)).expand(shape), None
+
+
+def _tile_sums(x: Tensor, cells: int) -> Tensor:
+    shape, n = x.shape[:-cells], math.prod(x.shape[-cells:])
+    values = x.detach().to(torch.float64).reshape(math.prod(shape), n).numpy()
+    if n < 2:
+        return torch.from_numpy(values.sum(-1)).reshape(shape)
+    half = (n + 1) // 2
+    total = values[:, :half].copy()
+    rest = values[:, half:]
+    while True:
+        part = total[:, : n - half]
+        np.add(part, rest, out=part)
+        if half == 1:
+            return torch.from_numpy(total[:, 0].copy()).reshape(shape)
+        n, half = half, (half + 1) // 2
+        rest = total[:, half:n]
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,18 +173,30 @@ class Layout:
 
         Collective: yes.
         """
-        return torch.from_numpy(np.add.accumulate(self._all(partial), axis=0)[-1])
+        return torch.from_numpy(in_lattice_order(self.gather(partial)))
 
     def maximum(self, partial: Tensor) -> Tensor:
         """Finds the largest of all tiles' values, shape (..., tile) to (...), float64; NaN wins. Collective: yes."""
-        return torch.from_numpy(np.asarray(self._all(partial).max(axis=0)))
+        return torch.from_numpy(np.asarray(self.gather(partial).max(axis=0)))
 
     def minimum(self, partial: Tensor) -> Tensor:
         """Finds the smallest of all tiles' values, shape (..., tile) to (...), float64; NaN wins. Collective: yes."""
-        return torch.from_numpy(np.asarray(self._all(partial).min(axis=0)))
+        return torch.from_numpy(np.asarray(self.gather(partial).min(axis=0)))
 
-    def _all(self, partial: Tensor) -> np.ndarray:
-        """Values of every tile in lattice order, shape (tile, ...)."""
+    def gather(self, partial: Tensor) -> np.ndarray:
+        """Hands every tile's values to every rank.
+
+        Arguments:
+            partial: Values of this rank's tiles, shape (..., tile).
+
+        Returns:
+            Values of all tiles in lattice order, float64, shape (tile, ...).
+
+        Raises:
+            ValueError: A rank gives other tiles than its own.
+
+        Collective: yes, one message.
+        """
         values = np.moveaxis(partial.detach().to(torch.float64).numpy(), -1, 0)
         with self.comm.together():
             if len(values) != len(self.local):
@@ -179,24 +223,38 @@ class Layout:
         Collective: yes.
         """
         pieces = self.comm.gather(np.moveaxis(_array(owned), -4, 0))
-        return None if pieces is None else self._assemble(pieces, fill)
+        return None if pieces is None else self.assemble(self._in_order(pieces), fill)
 
     def place(self, owned: Tensor | np.ndarray, fill: float = 0) -> np.ndarray:
         """Assembles a two-dimensional field, (tile, tile_j, tile_i) to (nj, ni), on every rank. Collective: yes."""
-        return self._assemble(self.comm.allgather(_array(owned)), fill)
+        return self.assemble(self._in_order(self.comm.allgather(_array(owned))), fill)
 
-    def _assemble(self, pieces: list[np.ndarray], fill: float) -> np.ndarray:
-        """Puts tiles, rank after rank, into a global field: [(tile, ..., tile_j, tile_i)] to (..., nj, ni)."""
+    def assemble(self, tiles: Sequence[np.ndarray] | np.ndarray, fill: float = 0) -> np.ndarray:
+        """Puts all tiles, in lattice order, into a global field, (tile, ..., tile_j, tile_i) to (..., nj, ni).
+
+        Arguments:
+            tiles: Values of every tile.
+            fill: Value of cells in dropped tiles.
+
+        Collective: no.
+        """
         lattice = self.lattice
-        shape = pieces[0].shape[1:-2]
         rows, columns = lattice.index.shape
-        padded = np.full((*shape, rows * lattice.tile_j, columns * lattice.tile_i), fill, pieces[0].dtype)
-        numbers = iter(self._order)
-        for piece in pieces:
-            for values in piece:
-                j, i = lattice.tiles[next(numbers)] * lattice.tile
-                padded[..., j : j + lattice.tile_j, i : i + lattice.tile_i] = values
+        shape = (*tiles[0].shape[:-2], rows * lattice.tile_j, columns * lattice.tile_i)
+        padded = np.full(shape, fill, tiles[0].dtype)
+        for (j, i), values in zip(lattice.tiles * lattice.tile, tiles, strict=True):
+            padded[..., j : j + lattice.tile_j, i : i + lattice.tile_i] = values
         return np.ascontiguousarray(padded[..., : lattice.nj, : lattice.ni])
+
+    def _in_order(self, pieces: list[np.ndarray]) -> list[np.ndarray]:
+        """Tiles in lattice order, from those of one rank after another."""
+        tiles = [values for piece in pieces for values in piece]
+        return [tiles[place] for place in np.argsort(self._order)]
+
+
+def in_lattice_order(values: np.ndarray) -> np.ndarray:
+    """Adds the values of all tiles, one tile after another, shape (tile, ...) to (...). Collective: no."""
+    return np.asarray(np.add.accumulate(values, axis=0)[-1])
 
 
 def _array(owned: Tensor | np.ndarray) -> np.ndarray:

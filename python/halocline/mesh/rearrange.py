@@ -121,15 +121,34 @@ class Rearrange:
         """
         lead, dtype = self._agree_kind(arrays)
         results = [np.full((*lead, *rect.shape), self.fill, dtype) for rect in self.targets]
-        inbox = {rank: _buffer(parts, lead, dtype) for rank, parts in self.receives.items() if rank != self.comm.rank}
-        requests = [self.comm.receive(buffer, rank, _TAG) for rank, buffer in inbox.items()]
-        outbox = {rank: self._pack(parts, arrays, lead, dtype) for rank, parts in self.sends.items()}
-        own = outbox.pop(self.comm.rank, None)
-        requests += [self.comm.send(buffer, rank, _TAG) for rank, buffer in outbox.items()]
-        self.comm.wait(requests)
-        for rank, parts in self.receives.items():
-            self._unpack(parts, inbox[rank] if own is None or rank != self.comm.rank else own, results)
+        self.into(arrays, results)
         return results
+
+    def into(self, arrays: Sequence[np.ndarray], results: Sequence[np.ndarray]) -> None:
+        """Moves one array per source rectangle into existing arrays, one per target rectangle.
+
+        What stays on a rank is copied once, from place to place, so both sides may be views of a model's memory. Target
+        cells without source keep their values.
+
+        Arguments:
+            arrays: Shape (..., rows, columns); leading sizes and type are the same for all arrays and results on all
+                ranks, which is not checked here.
+            results: Likewise.
+
+        Collective: yes, messages between ranks whose rectangles meet.
+        """
+        others = [rank for rank in self.receives if rank != self.comm.rank]
+        inbox = {rank: _buffer(self.receives[rank], results[0].shape[:-2], results[0].dtype) for rank in others}
+        requests = [self.comm.receive(buffer, rank, _TAG) for rank, buffer in inbox.items()]
+        outbox = {rank: self._pack(parts, arrays) for rank, parts in self.sends.items() if rank != self.comm.rank}
+        requests += [self.comm.send(buffer, rank, _TAG) for rank, buffer in outbox.items()]
+        for part in self.receives.get(self.comm.rank, ()):
+            self._place(part, results)[...] = self._pick(part, arrays)
+        self.comm.wait(requests)
+        for rank, buffer in inbox.items():
+            parts = self.receives[rank]
+            for part, piece in zip(parts, _pieces(buffer, parts, results[0].shape[:-2]), strict=True):
+                self._place(part, results)[...] = piece
 
     def _agree_kind(self, arrays: Sequence[np.ndarray]) -> tuple[tuple[int, ...], np.dtype]:
         """Leading sizes and type, also where this rank holds nothing."""
@@ -146,17 +165,20 @@ class Rearrange:
         lead, dtype = kinds.pop() if kinds else ((), "<f8")
         return lead, np.dtype(dtype)
 
-    def _pack(
-        self, parts: list[Part], arrays: Sequence[np.ndarray], lead: tuple[int, ...], dtype: np.dtype
-    ) -> np.ndarray:
-        buffer = _buffer(parts, lead, dtype)
+    def _pack(self, parts: list[Part], arrays: Sequence[np.ndarray]) -> np.ndarray:
+        lead = arrays[0].shape[:-2]
+        buffer = _buffer(parts, lead, arrays[0].dtype)
         for part, piece in zip(parts, _pieces(buffer, parts, lead), strict=True):
-            piece[...] = arrays[part.source][(..., *part.cells.within(self.sources[part.source]))]
+            piece[...] = self._pick(part, arrays)
         return buffer
 
-    def _unpack(self, parts: list[Part], buffer: np.ndarray, results: list[np.ndarray]) -> None:
-        for part, piece in zip(parts, _pieces(buffer, parts, results[0].shape[:-2]), strict=True):
-            results[part.target][(..., *part.cells.within(self.targets[part.target]))] = piece
+    def _pick(self, part: Part, arrays: Sequence[np.ndarray]) -> np.ndarray:
+        """The cells of a part in its source array."""
+        return arrays[part.source][(..., *part.cells.within(self.sources[part.source]))]
+
+    def _place(self, part: Part, results: Sequence[np.ndarray]) -> np.ndarray:
+        """The cells of a part in its target array."""
+        return results[part.target][(..., *part.cells.within(self.targets[part.target]))]
 
 
 def tile_rectangles(layout: Layout) -> list[Piece]:

@@ -5,14 +5,15 @@ positive barotropic streamfunction. On a rotated grid "zonal" means along i and 
 j.
 """
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from halocline.constants import SVERDRUP
-from halocline.mesh.layout import Layout
-from halocline.physics.free_surface import Stretching
+from halocline.mesh.layout import Layout, tile_sums
+from halocline.physics.free_surface import Stretching, stretched
 from halocline.physics.geometry import Geometry
-from halocline.physics.integrals import add_along, global_mean, global_sum, place
+from halocline.physics.integrals import add_along, global_mean, lattice_sum, place
 
 
 def kinetic_energy(u: Tensor, v: Tensor, geometry: Geometry, layout: Layout, stretch: Stretching) -> Tensor:
@@ -34,11 +35,18 @@ def kinetic_energy(u: Tensor, v: Tensor, geometry: Geometry, layout: Layout, str
 
     Collective: yes, one sum.
     """
-    energy_u = 0.5 * u * u * geometry.volume_u * stretch.u
-    energy_v = 0.5 * v * v * geometry.volume_v * stretch.v
     volume = (geometry.volume_t * stretch.t).expand_as(u)
-    energy, norm = global_sum(torch.stack([energy_u + energy_v, volume]), layout)
-    return energy / norm
+    partial = [tile_sums(energy_of_cells(u, v, geometry, stretch), cells=3), tile_sums(volume, cells=3)]
+    energy, norm = lattice_sum(torch.stack(partial), layout)
+    return 0.5 * energy / norm
+
+
+def energy_of_cells(u: Tensor, v: Tensor, geometry: Geometry, stretch: Stretching) -> Tensor:
+    """Returns volume times twice the kinetic energy per mass at U and V of each cell, m5/s2, shape of u.
+
+    Collective: no.
+    """
+    return stretched(u * u * geometry.volume_u, stretch.u) + stretched(v * v * geometry.volume_v, stretch.v)
 
 
 def depth_transport(u: Tensor, geometry: Geometry, layout: Layout, stretch: Stretching) -> Tensor:
@@ -55,8 +63,20 @@ def depth_transport(u: Tensor, geometry: Geometry, layout: Layout, stretch: Stre
 
     Collective: yes, one gather.
     """
-    layers = u * geometry.e3u * geometry.umask * stretch.u
-    return place(add_along(layers, 2) * geometry.e2u, layout)
+    return place(transport_of_columns(u, geometry, stretch), layout)
+
+
+def transport_on_grid(columns: np.ndarray, layout: Layout) -> Tensor:
+    """Returns the depth transport of the globe from that of all tiles in lattice order, (tile, member, j, i).
+
+    Collective: no.
+    """
+    return torch.from_numpy(layout.assemble(columns))
+
+
+def transport_of_columns(u: Tensor, geometry: Geometry, stretch: Stretching) -> Tensor:
+    """Returns the transport along i of every column, m3/s, shape (member, tile, j, i). Collective: no."""
+    return add_along(stretched(u * geometry.section_u, stretch.u), 2) * geometry.e2u
 
 
 def barotropic_streamfunction(transport: Tensor, geometry: Geometry) -> Tensor:
@@ -94,7 +114,7 @@ def gyre_transport(psi: Tensor, geometry: Geometry) -> tuple[Tensor, Tensor]:
 
     Collective: no.
     """
-    first = _first_row_beyond_channel(geometry)
+    first = geometry.once("beyond_channel", lambda: _first_row_beyond_channel(geometry))
     return psi[..., first:, :].amax((-2, -1)), psi[..., first:, :].amin((-2, -1))
 
 
@@ -144,25 +164,35 @@ def overturning_streamfunction(v: Tensor, geometry: Geometry, layout: Layout, st
 
     Collective: yes, one gather of one column per tile.
     """
-    flux = v * geometry.e3v * geometry.vmask * stretch.v
-    flux = flux * (geometry.e1v * geometry.owned_v).unsqueeze(1)
-    rows = _sum_of_tile_rows(add_along(flux, -1), geometry, layout)
-    return rows.cumsum(-2) / SVERDRUP
+    rows = transport_of_rows(v, geometry, stretch)
+    return overturning_of_rows(layout.gather(rows.movedim(1, -1)), layout)
 
 
-def _sum_of_tile_rows(x: Tensor, geometry: Geometry, layout: Layout) -> Tensor:
-    """Adds tiles of one lattice row, west to east: (member, tile, k, tile_j) to (member, k, nj)."""
+def transport_of_rows(v: Tensor, geometry: Geometry, stretch: Stretching) -> Tensor:
+    """Returns the transport along j of every row of a tile, m3/s, shape (member, tile, k, j). Collective: no."""
+    width = (geometry.e1v * geometry.owned_v).unsqueeze(1)
+    flux = stretched(v * geometry.section_v, stretch.v) * width
+    return add_along(flux.mT.contiguous(), -2)
+
+
+def overturning_of_rows(rows: np.ndarray, layout: Layout) -> Tensor:
+    """Adds tiles of one lattice row, west to east, and integrates downwards.
+
+    Arguments:
+        rows: From :func:`transport_of_rows`, of all tiles in lattice order, shape (tile, member, k, tile_j).
+        layout: Of these tiles.
+
+    Returns:
+        Streamfunction, Sv, shape (member, nk, nj).
+
+    Collective: no.
+    """
     lattice = layout.lattice
-    member, _, nk, tile_j = x.shape
-    tiles: dict[int, Tensor] = {}
-    for local, values in layout.comm.allgather((layout.local, x.detach())):
-        tiles.update({int(tile): values[:, n] for n, tile in enumerate(local)})
-    height = -(-geometry.grid.nj // tile_j) * tile_j
-    total = x.new_zeros(member, nk, height)
-    for tile in sorted(tiles):
-        first = int(lattice.tiles[tile][0]) * tile_j
-        total[..., first : first + tile_j] += tiles[tile]
-    return total[..., : geometry.grid.nj]
+    *shape, tile_j = rows.shape[1:]
+    total = np.zeros((*shape, len(lattice.index) * tile_j))
+    for first, values in zip(lattice.tiles[:, 0] * tile_j, rows, strict=True):
+        total[..., first : first + tile_j] += values
+    return torch.from_numpy(total[..., : lattice.nj]).cumsum(-2) / SVERDRUP
 
 
 def sea_level_statistics(sea_level: Tensor, geometry: Geometry, layout: Layout) -> dict[str, Tensor]:
@@ -173,20 +203,24 @@ def sea_level_statistics(sea_level: Tensor, geometry: Geometry, layout: Layout) 
         geometry: Owned cells.
         layout: Which tiles are here.
 
-    Collective: yes, one sum and two extrema.
+    Collective: yes, two sums and two extrema.
     """
     area = geometry.area_t.unsqueeze(1)
-    squares = torch.stack([sea_level, sea_level**2], dim=1).flatten(0, 1)
-    mean, mean_square = global_mean(squares, area, layout).unflatten(0, (-1, 2)).unbind(1)
-    wet = geometry.wet.unsqueeze(1)
-    high = torch.where(wet, sea_level, -torch.inf).flatten(2).amax(-1)
-    low = torch.where(wet, sea_level, torch.inf).flatten(2).amin(-1)
+    low, high = wet_range(sea_level, geometry)
     return {
-        "sea_level_mean": mean,
-        "sea_level_rms": mean_square.sqrt(),
+        "sea_level_mean": global_mean(sea_level, area, layout),
+        "sea_level_rms": global_mean(sea_level**2, area, layout).sqrt(),
         "sea_level_min": layout.minimum(low),
         "sea_level_max": layout.maximum(high),
     }
+
+
+def wet_range(x: Tensor, geometry: Geometry) -> tuple[Tensor, Tensor]:
+    """Returns the smallest and the largest wet value of each tile, (member, tile, 1, j, i) to (member, tile); infinite
+    where there is none. Collective: no."""
+    wet = geometry.wet.unsqueeze(1)
+    low = torch.where(wet, x, torch.inf).flatten(2).amin(-1)
+    return low, torch.where(wet, x, -torch.inf).flatten(2).amax(-1)
 
 
 def largest_magnitude(x: Tensor, layout: Layout) -> Tensor:
@@ -194,4 +228,10 @@ def largest_magnitude(x: Tensor, layout: Layout) -> Tensor:
 
     Collective: yes, one maximum.
     """
-    return layout.maximum(x.abs().flatten(2).amax(-1))
+    return layout.maximum(largest_of_tiles(x))
+
+
+def largest_of_tiles(x: Tensor) -> Tensor:
+    """Returns max |x| of each tile, (member, tile, k, j, i) to (member, tile). Collective: no."""
+    low, high = torch.aminmax(x.flatten(2), dim=-1)
+    return torch.maximum(low.abs(), high.abs())

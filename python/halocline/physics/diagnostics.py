@@ -3,45 +3,22 @@
 The same functions constrain a sample, judge a generated state and judge a running model.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from halocline.mesh.layout import Layout
-from halocline.physics.circulation import (
-    barotropic_streamfunction,
-    channel_transport,
-    depth_transport,
-    gyre_transport,
-    kinetic_energy,
-    largest_magnitude,
-    overturning_streamfunction,
-    sea_level_statistics,
-)
-from halocline.physics.free_surface import FreeSurface, Stretching, stretching
+from halocline.physics.blocks import POINTS, Choices, State
+from halocline.physics.contributions import CONTRIBUTIONS, TRACERS, tell
+from halocline.physics.formulas import FORMULAS, Totals
+from halocline.physics.free_surface import FreeSurface, stretching
 from halocline.physics.geometry import Geometry
-from halocline.physics.integrals import global_mean, global_sum, level_mean, level_std
 from halocline.physics.seawater import EquationOfState
-from halocline.physics.stability import (
-    STEP_THRESHOLD,
-    density_step,
-    finite_on_land,
-    potential_density_profile,
-    stratification_profile,
-    unstable_fraction,
-)
-from halocline.physics.water import (
-    BOTTOM,
-    DEEP,
-    Box,
-    drift,
-    heat_content,
-    salt_content,
-    select_box,
-)
+from halocline.physics.stability import STEP_THRESHOLD, finite_on_land
+from halocline.physics.water import BOTTOM, DEEP, Box, drift, filled_box
 
 
 @dataclass(frozen=True)
@@ -91,8 +68,6 @@ DIAGNOSTICS: Mapping[str, Diagnostic] = {
 }
 """What :func:`diagnose` can return; salinity in the unit of the model's equation of state."""
 
-_FIELDS = {"temperature": "t", "salinity": "t", "velocity_u": "u", "velocity_v": "v"}
-
 
 @dataclass(frozen=True)
 class DiagnosticOptions:
@@ -120,8 +95,9 @@ def diagnose(
     layout: Layout,
     eos: EquationOfState,
     options: DiagnosticOptions | None = None,
+    names: Collection[str] = tuple(DIAGNOSTICS),
 ) -> dict[str, Tensor]:
-    """Computes every diagnostic that the given fields allow.
+    """Computes the diagnostics that the given fields allow.
 
     Arguments:
         fields: Any of ``temperature`` [degC], ``salinity``, ``velocity_u``, ``velocity_v`` [m/s]
@@ -132,123 +108,80 @@ def diagnose(
         layout: Which tiles are here.
         eos: Equation of state of the model.
         options: Choices; the defaults if left out.
+        names: Diagnostics that are wanted, the same on every rank; others are not computed.
 
     Returns:
         Name (see ``DIAGNOSTICS``) to float64 tensor, shape (member, ...), the same bits on every
-        rank and every layout.
+        rank and every layout, whatever else is wanted. Not differentiable; the functions of
+        :mod:`~halocline.physics.stability`, :mod:`~halocline.physics.water` and
+        :mod:`~halocline.physics.circulation` are.
 
     Raises:
         ValueError: A field has the wrong shape, or none is known.
 
-    Collective: yes.
+    Collective: yes. One message; one more each for a nonlinear free surface and for standard deviations, and some with
+    a geometry's first state.
     """
     options = options or DiagnosticOptions()
-    with layout.comm.together():
-        state, nonfinite = _prepare(fields, geometry)
-    result = {"nonfinite_cells": global_sum(nonfinite, layout)}
-    stretch = stretching(state.get("sea_level"), geometry, layout, options.free_surface)
-    for name in ("temperature", "salinity"):
-        if name in state:
-            result |= _tracer(name, state[name], geometry, layout, stretch, options)
-    if {"temperature", "salinity"} <= set(state):
-        result |= _column(state, geometry, layout, eos, stretch, options)
-    if "sea_level" in state:
-        result |= sea_level_statistics(state["sea_level"], geometry, layout)
-    if {"velocity_u", "velocity_v"} <= set(state):
-        result |= _flow(state["velocity_u"], state["velocity_v"], geometry, layout, stretch)
-    return {name: result[name] for name in DIAGNOSTICS if name in result}
+    with layout.comm.together(), torch.no_grad():
+        known = _checked(fields, geometry)
+    with torch.no_grad():
+        state = _state_of(known, geometry, layout, eos, options)
+        wanted = [name for name in DIAGNOSTICS if name in names and _allowed(name, state)]
+        needs = {need for name in wanted for need in FORMULAS[name].needs}
+        told = _told(state, needs, layout)
+        totals = Totals(told, geometry, layout)
+        return {name: FORMULAS[name].value(totals) for name in wanted}
 
 
-def _prepare(fields: Mapping[str, Tensor], geometry: Geometry) -> tuple[dict[str, Tensor], Tensor]:
-    """Returns the known fields, complete and zero on land, and the count of non-finite values."""
+def _checked(fields: Mapping[str, Tensor], geometry: Geometry) -> dict[str, Tensor]:
+    """Returns the known fields, in the order of the table of points."""
     tile, nk, nj, ni = geometry.tmask.shape
-    points = {**_FIELDS, "sea_level": "t"}
-    state: dict[str, Tensor] = {}
-    nonfinite = torch.zeros(1, tile, nk, nj, ni, dtype=torch.float64)
-    for name in (name for name in points if name in fields):
-        x = fields[name]
-        levels = 1 if name == "sea_level" else nk
-        shape = tuple(x.shape)
+    known = {name: fields[name].detach() for name in POINTS if name in fields}
+    for name, x in known.items():
+        levels, shape = 1 if name == "sea_level" else nk, tuple(x.shape)
         if len(shape) != 5 or (shape[1], *shape[3:]) != (tile, nj, ni) or shape[2] > levels:
             raise ValueError(
                 f"Field {name!r} must have shape (member, {tile}, {levels}, {nj}, {ni}), "
                 f"got {shape}: pass owned cells, without halo."
             )
-        x = torch.nn.functional.pad(x, (0, 0, 0, 0, 0, levels - shape[2]))
-        mask: Tensor = getattr(geometry, f"{points[name]}mask")
-        mask = geometry.wet.unsqueeze(1) if name == "sea_level" else mask
-        state[name] = finite_on_land(x, mask)
-        broken = (~torch.isfinite(state[name])).to(torch.float64)
-        nonfinite = nonfinite + torch.nn.functional.pad(broken, (0, 0, 0, 0, 0, nk - levels))
-    if not state:
+    if not known:
         raise ValueError(
-            f"Fields must include one of {', '.join(points)}, got "
+            f"Fields must include one of {', '.join(POINTS)}, got "
             f"{', '.join(fields) or 'none'}: use the names of the variable table."
         )
-    return state, nonfinite
+    return known
 
 
-def _tracer(
-    name: str,
-    x: Tensor,
-    geometry: Geometry,
-    layout: Layout,
-    stretch: Stretching,
-    options: DiagnosticOptions,
-) -> dict[str, Tensor]:
-    volume = geometry.volume_t * stretch.t
-    result = {
-        f"{name}_mean": level_mean(x, volume, layout),
-        f"{name}_std": level_std(x, volume, layout),
-        f"{name}_volume_mean": global_mean(x, volume, layout),
-    }
-    for label, box in (("deep", options.deep), ("bottom", options.bottom)):
-        cells = select_box(box, geometry, layout)
-        result[f"{name}_{label}"] = global_mean(x, volume * cells, layout)
-    if name == "salinity":
-        return result | {"salt_content": salt_content(x, volume, layout)}
-    area = global_sum(geometry.area_t[None, :, None], layout)
-    heat = heat_content(x, volume, layout)
-    return result | {"heat_content": heat, "heat_content_per_area": heat / area}
+def _state_of(
+    known: Mapping[str, Tensor], geometry: Geometry, layout: Layout, eos: EquationOfState, options: DiagnosticOptions
+) -> State:
+    """Chooses the boxes and stretches the layers. Collective: yes, at times."""
+    sea_level = None
+    if "sea_level" in known and options.free_surface != "linear":
+        sea_level = finite_on_land(known["sea_level"], geometry.wet.unsqueeze(1))
+    stretch = stretching(sea_level, geometry, layout, options.free_surface)
+    boxes = {"deep": options.deep, "bottom": options.bottom}
+    boxes = {name: filled_box(box, geometry, layout) for name, box in boxes.items()}
+    return State(known, geometry, stretch, Choices(eos, options.step_threshold, options.reference_depth, boxes), {})
 
 
-def _column(
-    state: Mapping[str, Tensor],
-    geometry: Geometry,
-    layout: Layout,
-    eos: EquationOfState,
-    stretch: Stretching,
-    options: DiagnosticOptions,
-) -> dict[str, Tensor]:
-    T, S = state["temperature"], state["salinity"]
-    step = density_step(T, S, geometry.gdepw, eos)
-    return {
-        "unstable_fraction": unstable_fraction(step, geometry, layout, options.step_threshold, stretch.t),
-        "unstable_fraction_strict": unstable_fraction(step, geometry, layout, 0.0, stretch.t),
-        "potential_density": potential_density_profile(T, S, geometry, layout, eos, options.reference_depth),
-        "stratification": stratification_profile(step, geometry, layout),
-    }
+def _allowed(name: str, state: State) -> bool:
+    """Whether fields and grid allow a diagnostic."""
+    needed = {field for need in FORMULAS[name].needs for field in CONTRIBUTIONS[need].fields}
+    return needed <= set(state.fields) and (name != "channel_transport" or state.geometry.grid.periodic_i)
 
 
-def _flow(u: Tensor, v: Tensor, geometry: Geometry, layout: Layout, stretch: Stretching) -> dict[str, Tensor]:
-    transport = depth_transport(u, geometry, layout, stretch)
-    psi = barotropic_streamfunction(transport, geometry)
-    high, low = gyre_transport(psi, geometry)
-    overturning = overturning_streamfunction(v, geometry, layout, stretch)
-    result = {
-        "kinetic_energy": kinetic_energy(u, v, geometry, layout, stretch),
-        "velocity_u_max": largest_magnitude(u, layout),
-        "velocity_v_max": largest_magnitude(v, layout),
-        "barotropic_streamfunction": psi,
-        "gyre_transport_max": high,
-        "gyre_transport_min": low,
-        "overturning_streamfunction": overturning,
-        "overturning_max": overturning.amax((-2, -1)),
-        "overturning_min": overturning.amin((-2, -1)),
-    }
-    if geometry.grid.periodic_i:
-        result["channel_transport"] = channel_transport(transport)
-    return result
+def _told(state: State, needs: set[str], layout: Layout) -> dict[str, Tensor]:
+    """What the tiles contribute: first what can be summed at once, then the spread about the means of the levels."""
+    spread = {name for name in TRACERS if f"{name}_spread" in needs}
+    last = {f"{name}_spread" for name in spread}
+    first = (needs - last) | {f"{name}_levels" for name in spread} | ({"volume_levels"} if spread else set())
+    told = tell(state, first, layout) if first else {}
+    if spread:
+        means = {name: told[f"{name}_levels"] / told["volume_levels"] for name in spread}
+        told |= tell(replace(state, means=means), last, layout)
+    return told
 
 
 def diagnose_drift(first: Mapping[str, Tensor], second: Mapping[str, Tensor], years: float) -> dict[str, Tensor]:

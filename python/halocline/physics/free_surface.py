@@ -22,6 +22,15 @@ class Stretching:
     u: Tensor
     v: Tensor
 
+    def of(self, members: slice, tiles: slice) -> "Stretching":
+        """Returns that of some members and tiles."""
+        return Stretching(*(x[members, tiles] if x.ndim else x for x in (self.t, self.u, self.v)))
+
+
+def stretched(x: Tensor, by: Tensor) -> Tensor:
+    """Multiplies by a part of a `Stretching`; layers at rest cost nothing."""
+    return x * by if by.ndim else x
+
 
 def stretching(sea_level: Tensor | None, geometry: Geometry, layout: Layout, free_surface: FreeSurface) -> Stretching:
     r"""Returns how far the free surface stretches the layers.
@@ -67,8 +76,8 @@ def stretching(sea_level: Tensor | None, geometry: Geometry, layout: Layout, fre
 
 def _stretching_of_top_layer(sea_level: Tensor, geometry: Geometry) -> Tensor:
     """Returns the thickness of T cells relative to rest, (member, tile, k, j, i): 1 below the first level."""
-    below = geometry.e3t.shape[1] - 1
-    return 1.0 + torch.nn.functional.pad(sea_level / geometry.e3t[:, :1], (0, 0, 0, 0, 0, below))
+    top = 1.0 + sea_level / geometry.e3t[:, :1]
+    return torch.cat([top, torch.ones(()).to(top).expand(len(top), *geometry.e3t[:, 1:].shape)], dim=2)
 
 
 def _stretching_of_columns(sea_level: Tensor, geometry: Geometry, layout: Layout) -> Stretching:
@@ -86,7 +95,7 @@ def _stretching_of_columns(sea_level: Tensor, geometry: Geometry, layout: Layout
 def _stretching_of_faces(sea_level: Tensor, geometry: Geometry) -> tuple[Tensor, Tensor]:
     """Returns the relative stretching at U and V of the global grid, (member, nj, ni)."""
     grid = geometry.grid
-    ring = Window.build(grid)
+    ring = geometry.once("ring", lambda: Window.build(grid))
     excess = ring.widen(sea_level * torch.as_tensor(grid.e1t * grid.e2t), "T")
     centre = excess[..., 1:-1, 1:-1]
 
@@ -94,8 +103,8 @@ def _stretching_of_faces(sea_level: Tensor, geometry: Geometry) -> tuple[Tensor,
         volume = area * depth
         return torch.where(depth > 0.0, 0.5 * (centre + next_cell) / volume.clamp(min=1.0), 0.0)
 
-    depth_u = torch.as_tensor((grid.e3u * grid.umask).sum(0))
-    depth_v = torch.as_tensor((grid.e3v * grid.vmask).sum(0))
+    depth_u = geometry.once("depth_u", lambda: torch.as_tensor((grid.e3u * grid.umask).sum(0)))
+    depth_v = geometry.once("depth_v", lambda: torch.as_tensor((grid.e3v * grid.vmask).sum(0)))
     at_u = face(excess[..., 1:-1, 2:], torch.as_tensor(grid.e1u * grid.e2u), depth_u)
     at_v = face(excess[..., 2:, 1:-1], torch.as_tensor(grid.e1v * grid.e2v), depth_v)
     return at_u, at_v

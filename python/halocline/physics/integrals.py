@@ -38,7 +38,7 @@ def global_sum(x: Tensor, layout: Layout) -> Tensor:
 
     Collective: yes.
     """
-    return _LatticeSum.apply(tile_sums(x, cells=3), layout)
+    return lattice_sum(tile_sums(x, cells=3), layout)
 
 
 def level_sum(x: Tensor, layout: Layout) -> Tensor:
@@ -46,7 +46,17 @@ def level_sum(x: Tensor, layout: Layout) -> Tensor:
 
     Collective: yes.
     """
-    return _LatticeSum.apply(tile_sums(x.transpose(-4, -3), cells=2), layout)
+    return lattice_sum(level_sums(x), layout)
+
+
+def level_sums(x: Tensor) -> Tensor:
+    """Adds the cells of each level of each tile: (..., tile, k, j, i) to (..., k, tile). Collective: no."""
+    return tile_sums(x, cells=2).mT
+
+
+def lattice_sum(partial: Tensor, layout: Layout) -> Tensor:
+    """Adds sums of tiles in lattice order, (..., tile) to (...), float64; differentiable. Collective: yes."""
+    return _LatticeSum.apply(partial, layout)
 
 
 def global_mean(x: Tensor, weight: Tensor, layout: Layout) -> Tensor:
@@ -62,7 +72,8 @@ def global_mean(x: Tensor, weight: Tensor, layout: Layout) -> Tensor:
 
     Collective: yes, one sum.
     """
-    total, norm = global_sum(_weighted(x, weight), layout)
+    partial = [tile_sums(x * weight, cells=3), tile_sums(weight.expand_as(x).to(x.dtype), cells=3)]
+    total, norm = lattice_sum(torch.stack(partial), layout)
     return total / norm
 
 
@@ -73,7 +84,9 @@ def level_mean(x: Tensor, weight: Tensor, layout: Layout) -> Tensor:
 
     Collective: yes, one sum.
     """
-    total, norm = level_sum(_weighted(x, weight), layout)
+    total, norm = lattice_sum(
+        torch.stack([level_sums(x * weight), level_sums(weight.expand_as(x).to(x.dtype))]), layout
+    )
     return total / norm
 
 
@@ -85,11 +98,6 @@ def level_std(x: Tensor, weight: Tensor, layout: Layout) -> Tensor:
     mean = level_mean(x, weight, layout)
     anomaly = x - mean[:, None, :, None, None].nan_to_num()
     return level_mean(anomaly * anomaly, weight, layout).sqrt()
-
-
-def _weighted(x: Tensor, weight: Tensor) -> Tensor:
-    """Returns numerator and denominator of a mean, stacked so that one message carries both."""
-    return torch.stack([x * weight, weight.expand_as(x).to(x.dtype)])
 
 
 def add_along(x: Tensor, dim: int) -> Tensor:

@@ -13,6 +13,9 @@ density and specific
     ``eosbn2.F90``.
 """
 
+from collections.abc import Iterable
+
+import torch
 from torch import Tensor
 
 Table = tuple[tuple[tuple[float, ...], ...], ...]
@@ -106,6 +109,10 @@ EOS80_TABLE: Table = (
 """T potential temperature, S practical salinity, s = sqrt(|S + 20| / 40)."""
 
 
+BLOCK = 1 << 14
+"""Cells whose polynomial is evaluated at once: a few of their arrays fit into the cache of a core."""
+
+
 def evaluate(table: Table, s: Tensor, t: Tensor, zeta: Tensor) -> Tensor:
     """Evaluates a table by Horner's rule, in the order in which NEMO nests it.
 
@@ -118,16 +125,51 @@ def evaluate(table: Table, s: Tensor, t: Tensor, zeta: Tensor) -> Tensor:
     Returns:
         The polynomial, unit of the coefficients.
     """
-    value = zeta.new_zeros(())
-    for plane in reversed(table):
-        layer = t.new_zeros(())
-        for row in reversed(plane):
-            line = s.new_zeros(())
-            for coefficient in reversed(row):
-                line = line * s + coefficient
-            layer = layer * t + line
-        value = value * zeta + layer
-    return value
+    return torch.as_tensor(_horner((_plane(plane, s, t) for plane in reversed(table)), zeta), dtype=zeta.dtype)
+
+
+def planes(table: Table, s: Tensor, t: Tensor) -> tuple[Tensor, ...]:
+    """Evaluates the factors of the powers of depth, which one water has at all depths: `evaluate` is
+    ``add_planes(planes(table, s, t), zeta)`` to the last bit.
+
+    Works in blocks that stay in cache.
+
+    Arguments:
+        table: Coefficients [depth][temperature][salinity].
+        s: Square root of the shifted salinity, dimensionless.
+        t: Scaled temperature, dimensionless; broadcasting.
+
+    Returns:
+        One tensor per power of depth, unit of the coefficients.
+    """
+    s, t = torch.broadcast_tensors(s, t)
+    if s.numel() <= BLOCK:
+        return tuple(torch.as_tensor(_plane(plane, s, t)) for plane in table)
+    blocks = zip(s.reshape(-1).split(BLOCK), t.reshape(-1).split(BLOCK), strict=True)
+    parts = [planes(table, *block) for block in blocks]
+    return tuple(torch.cat(part).reshape(s.shape) for part in zip(*parts, strict=True))
+
+
+def add_planes(factors: tuple[Tensor, ...], zeta: Tensor) -> Tensor:
+    """Adds the powers of depth with their factors, from `planes`; shapes broadcast."""
+    return torch.as_tensor(_horner(reversed(factors), zeta))
+
+
+def _plane(plane: tuple[tuple[float, ...], ...], s: Tensor, t: Tensor) -> Tensor | float:
+    return _horner((_horner(reversed(row), s) for row in reversed(plane)), t)
+
+
+def _horner(falling: Iterable[Tensor | float], x: Tensor) -> Tensor | float:
+    """Evaluates a polynomial in x whose coefficients come from that of the highest power down."""
+    value: Tensor | float | None = None
+    for coefficient in falling:
+        if value is None:
+            value = coefficient
+        elif isinstance(coefficient, float):
+            value = (value * x).add_(coefficient)  # in place: the product is nobody else's
+        else:
+            value = value * x + coefficient
+    return 0.0 if value is None else value
 
 
 def differentiate_salinity(table: Table) -> Table:

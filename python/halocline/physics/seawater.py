@@ -25,13 +25,19 @@ from halocline.physics.polynomial import (
     EOS80_TABLE,
     TEOS10_TABLE,
     Table,
+    add_planes,
     differentiate_salinity,
     differentiate_temperature,
     evaluate,
+    planes,
 )
 
 # Slope of the freezing point with depth in all of NEMO's formulae, K/m.
 _FREEZING_PER_METRE = 7.53e-4
+
+
+Water = tuple[Tensor, ...]
+"""Terms of the density that do not depend on depth, each of the shape of T and S broadcast."""
 
 
 class EquationOfState(Protocol):
@@ -44,6 +50,14 @@ class EquationOfState(Protocol):
 
     def density(self, T: Tensor, S: Tensor, depth: Tensor | float) -> Tensor:
         """Returns density, kg/m3, comparable between waters at the same depth [m]."""
+        ...
+
+    def water(self, T: Tensor, S: Tensor) -> "Water":
+        """Returns what density needs to know of waters, whatever their depth, for `density_of`."""
+        ...
+
+    def density_of(self, water: "Water", depth: Tensor | float) -> Tensor:
+        """Returns the density of waters at a depth [m]: the bits of `density`, and cheaper at a second depth."""
         ...
 
     def expansion(self, T: Tensor, S: Tensor, depth: Tensor | float) -> tuple[Tensor, Tensor]:
@@ -108,11 +122,22 @@ class SimplifiedEOS:
 
     def density(self, T: Tensor, S: Tensor, depth: Tensor | float) -> Tensor:
         """Returns density, kg/m3."""
-        T, S, z = _float64(T, S, depth)
+        return self.density_of(self.water(T, S), depth)
+
+    def water(self, T: Tensor, S: Tensor) -> Water:
+        """Returns dT, dS, and the terms that depend on them alone."""
+        T, S = _float64(T, S)
         dT, dS = T - self.rn_T0, S - self.rn_S0
-        thermal = self.rn_a0 * (1.0 + 0.5 * self.rn_lambda1 * dT + self.rn_mu1 * z) * dT
-        haline = self.rn_b0 * (1.0 - 0.5 * self.rn_lambda2 * dS - self.rn_mu2 * z) * dS
-        return RHO0 - thermal + haline - self.rn_nu * dT * dS
+        cabbeling = 1.0 + 0.5 * self.rn_lambda1 * dT, 1.0 - 0.5 * self.rn_lambda2 * dS
+        return torch.broadcast_tensors(dT, dS, *cabbeling, self.rn_nu * dT * dS)
+
+    def density_of(self, water: Water, depth: Tensor | float) -> Tensor:
+        """Returns the density of waters, kg/m3."""
+        (z,) = _float64(depth)
+        dT, dS, cabbeling_T, cabbeling_S, both = water
+        thermal = self.rn_a0 * (cabbeling_T + self.rn_mu1 * z) * dT
+        haline = self.rn_b0 * (cabbeling_S - self.rn_mu2 * z) * dS
+        return RHO0 - thermal + haline - both
 
     def expansion(self, T: Tensor, S: Tensor, depth: Tensor | float) -> tuple[Tensor, Tensor]:
         """Returns (alpha, beta), 1/K and kg/g."""
@@ -153,7 +178,17 @@ class PolynomialEOS:
 
     def density(self, T: Tensor, S: Tensor, depth: Tensor | float) -> Tensor:
         """Returns density without its reference profile of depth, kg/m3."""
-        return evaluate(self.table, *self._scaled(T, S, depth))
+        return self.density_of(self.water(T, S), depth)
+
+    def water(self, T: Tensor, S: Tensor) -> Water:
+        """Returns the factors of the powers of depth."""
+        s, t, _ = self._scaled(T, S, 0.0)
+        return planes(self.table, s, t)
+
+    def density_of(self, water: Water, depth: Tensor | float) -> Tensor:
+        """Returns the density of waters, kg/m3, without its reference profile of depth."""
+        (z,) = _float64(depth)
+        return add_planes(water, z / self.depth_scale)
 
     def expansion(self, T: Tensor, S: Tensor, depth: Tensor | float) -> tuple[Tensor, Tensor]:
         """Returns (alpha, beta), 1/K and 1/(unit of S), by exact derivatives; S > -shift."""

@@ -8,10 +8,10 @@ as unstable.
 import torch
 from torch import Tensor
 
-from halocline.mesh.layout import Layout
+from halocline.mesh.layout import Layout, tile_sums
 from halocline.physics.geometry import Geometry
-from halocline.physics.integrals import global_mean, level_mean
-from halocline.physics.seawater import EquationOfState, potential_density
+from halocline.physics.integrals import lattice_sum, level_mean
+from halocline.physics.seawater import EquationOfState, Water, potential_density
 
 STEP_THRESHOLD = 1.0e-3
 """Density step up to which a column counts as stable, kg/m3. Stored states are rounded to 4 to 6
@@ -34,9 +34,14 @@ def density_step(T: Tensor, S: Tensor, gdepw: Tensor, eos: EquationOfState) -> T
     Returns:
         Steps, kg/m3, shape (..., k - 1, j, i); unmasked.
     """
+    return step_of(eos.water(T, S), gdepw, eos)
+
+
+def step_of(water: Water, gdepw: Tensor, eos: EquationOfState) -> Tensor:
+    """Returns the steps of :func:`density_step` between waters, from ``eos.water``."""
     depth = gdepw[..., 1:, :, :]
-    upper = eos.density(T[..., :-1, :, :], S[..., :-1, :, :], depth)
-    return upper - eos.density(T[..., 1:, :, :], S[..., 1:, :, :], depth)
+    upper = eos.density_of(tuple(x[..., :-1, :, :] for x in water), depth)
+    return upper - eos.density_of(tuple(x[..., 1:, :, :] for x in water), depth)
 
 
 def interfaces(tmask: Tensor) -> Tensor:
@@ -70,9 +75,26 @@ def unstable_fraction(
 
     Collective: yes, one sum.
     """
-    unstable = (step > threshold) & interfaces(geometry.tmask)
-    below = torch.nn.functional.pad(unstable.to(torch.float64), (0, 0, 0, 0, 1, 0))
-    return global_mean(below, geometry.volume_t * stretching, layout)
+    volume = (geometry.volume_t * stretching).expand(len(step), *geometry.tmask.shape)
+    partial = [tile_sums(unstable_volume(step, volume, geometry, threshold), cells=3), tile_sums(volume, cells=3)]
+    total, norm = lattice_sum(torch.stack(partial), layout)
+    return total / norm
+
+
+def unstable_volume(step: Tensor, volume: Tensor, geometry: Geometry, threshold: float = STEP_THRESHOLD) -> Tensor:
+    """Returns the volume of the cells whose upper neighbour is denser, zero elsewhere.
+
+    Arguments:
+        step: From :func:`density_step`, kg/m3, shape (member, tile, k - 1, j, i).
+        volume: Of all cells, m3, shape (..., tile, k, j, i).
+        geometry: Owned cells.
+        threshold: Largest step that is still called stable, kg/m3.
+
+    Collective: no.
+    """
+    unstable = (step > threshold) & geometry.once("interfaces", lambda: interfaces(geometry.tmask))
+    below = torch.where(unstable, volume[..., 1:, :, :], 0.0)
+    return torch.nn.functional.pad(below, (0, 0, 0, 0, 1, 0))
 
 
 def potential_density_profile(
@@ -119,8 +141,17 @@ def stratification_profile(step: Tensor, geometry: Geometry, layout: Layout) -> 
 
     Collective: yes, one sum.
     """
-    area = geometry.area_t.unsqueeze(1) * interfaces(geometry.tmask)
-    return level_mean(-step / geometry.e3w[..., 1:, :, :], area, layout)
+    return level_mean(density_gradient(step, geometry), interface_area(geometry), layout)
+
+
+def density_gradient(step: Tensor, geometry: Geometry) -> Tensor:
+    """Returns the density gradient at interfaces, kg/m4, positive when stable; shape of step. Collective: no."""
+    return -step / geometry.e3w[..., 1:, :, :]
+
+
+def interface_area(geometry: Geometry) -> Tensor:
+    """Returns the area of the interfaces between two wet cells, m2, shape (tile, k - 1, j, i). Collective: no."""
+    return geometry.once("interface_area", lambda: geometry.area_t.unsqueeze(1) * interfaces(geometry.tmask))
 
 
 def finite_on_land(x: Tensor, mask: Tensor) -> Tensor:

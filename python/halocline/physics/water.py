@@ -59,12 +59,27 @@ def select_box(box: Box, geometry: Geometry, layout: Layout) -> Tensor:
 
     Collective: yes, up to three reductions.
     """
+    return filled_box(box, geometry, layout).select(geometry)
+
+
+def filled_box(box: Box, geometry: Geometry, layout: Layout) -> Box:
+    """Returns a box, or the first wider one that holds water; see :func:`select_box`.
+
+    Collective: yes, up to three reductions when first asked for a box, none later.
+    """
+    return geometry.once(("filled", box), lambda: _filled_box(box, geometry, layout))
+
+
+def _filled_box(box: Box, geometry: Geometry, layout: Layout) -> Box:
     for candidate in (box, replace(box, latitude=90.0)):
-        chosen = candidate.select(geometry)
-        if float(global_sum((geometry.volume_t * chosen).unsqueeze(0), layout)) > 0.0:
-            return chosen
-    deepest = float(layout.maximum((geometry.gdept * geometry.tmask).flatten(1).amax(1)))
-    return Box(top=0.5 * deepest).select(geometry)
+        if float(global_sum((geometry.volume_t * candidate.select(geometry)).unsqueeze(0), layout)) > 0.0:
+            return candidate
+    return Box(top=0.5 * float(layout.maximum((geometry.gdept * geometry.tmask).flatten(1).amax(1))))
+
+
+def volume_in(box: Box, geometry: Geometry) -> Tensor:
+    """Returns the volume at rest of the cells of a box, zero elsewhere, m3, (tile, k, j, i). Collective: no."""
+    return geometry.once(("volume", box), lambda: geometry.volume_t * box.select(geometry))
 
 
 def heat_content(T: Tensor, volume: Tensor, layout: Layout) -> Tensor:

@@ -34,7 +34,7 @@ class DataConfig:
     """What to learn from.
 
     Attributes:
-        grid: NEMO mesh_mask or domain_cfg file.
+        grid: NEMO mesh_mask or domain_cfg file; start or restart file of neXtSIM_DG.
         states: Model output or restarts: a file, a list of files, or glob patterns.
         variables: Names from the variable table.
         first_year, last_year: Years to use, inclusive; none: all.

@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.table import Table
 
 from halocline.io.atomic import atomic_path
-from halocline.io.nemo import States, read_states
+from halocline.io.models import read_states
+from halocline.io.nemo import States
 from halocline.mesh.communicator import Communicator, Serial
 from halocline.physics.verdict import Thresholds, Verdict, judge
 from halocline.run.config import apply_overrides, build, parse_overrides

@@ -1,8 +1,8 @@
-"""`halocline restart`: a generated state as a restart file from which NEMO starts."""
+"""`halocline restart`: a generated state as a restart file from which NEMO starts, or a start file of neXtSIM_DG."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,17 +10,24 @@ import numpy as np
 
 from halocline.io.calendar import CALENDARS
 from halocline.io.nemo import read_states, write_restart
+from halocline.io.nextsim import write_start
 from halocline.mesh.communicator import Communicator, Serial
 from halocline.mesh.grid import Grid
+from halocline.mesh.layout import Layout
+from halocline.mesh.rearrange import Rearrange, Rect, stack_tiles, tile_rectangles
+from halocline.physics.ice import ICE
 from halocline.physics.operators import geostrophic_velocity
 from halocline.run.config import DataConfig, apply_overrides, build, one_of, parse_overrides
 from halocline.run.generator import load_generator
-from halocline.run.judging import eos_of
+from halocline.run.judging import OCEAN, eos_of
 from halocline.run.outputs import check_file
 
-__all__ = ["RestartOptions", "restart", "with_velocity"]
+__all__ = ["RestartOptions", "restart", "velocity_names", "with_velocity", "with_velocity_on_tiles"]
 
 NEEDED = ("temperature", "salinity", "sea_level")
+FLOW = ("velocity_u", "velocity_v")
+FLOW_OF_ICE = ("ice_u", "ice_v")
+VELOCITIES = ("generated", "geostrophic", "rest")
 
 
 @dataclass(frozen=True)
@@ -38,7 +45,7 @@ class RestartOptions:
 
     def __post_init__(self) -> None:
         one_of("calendar", self.calendar, CALENDARS)
-        one_of("velocity", self.velocity, ("generated", "geostrophic", "rest"))
+        one_of("velocity", self.velocity, VELOCITIES)
         if self.per_rank is not None and (len(self.per_rank) != 2 or min(self.per_rank) < 1):
             raise ValueError(
                 f"per_rank is {list(self.per_rank)}, expected the numbers of ranks along i and j, such as [2,1]."
@@ -67,18 +74,50 @@ def restart(run: Path, arguments: Sequence[str], comm: Communicator | Serial) ->
                 f"{len(states.month)} members."
             )
         fields = {name: values[options.member] for name, values in states.fields.items()}
-        fields = with_velocity(fields, grid, data, options.velocity)
-        written = write_restart(
-            Path(options.output),
-            fields,
-            grid,
-            like=Path(options.like) if options.like else None,
-            month=int(states.month[options.member]),
-            calendar=options.calendar,
-            depth_means=options.depth_means,
-            per_rank=options.per_rank,
-        )
+        if flow_of(fields) == FLOW_OF_ICE:
+            written = [write_ice(fields, grid, options)]
+        else:
+            written = write_ocean(fields, grid, data, options, int(states.month[options.member]))
         print("\n".join(f"written: {path}" for path in written), flush=True)
+
+
+def flow_of(names: Iterable[str]) -> tuple[str, str]:
+    """Names of the velocity of a state: of the ice where it has nothing of the ocean."""
+    return FLOW_OF_ICE if ICE & set(names) and not OCEAN & set(names) else FLOW
+
+
+def write_ocean(
+    fields: dict[str, np.ndarray], grid: Grid, data: DataConfig, options: RestartOptions, month: int
+) -> list[Path]:
+    """Writes a restart of NEMO; see `write_restart`."""
+    return write_restart(
+        Path(options.output),
+        with_velocity(fields, grid, data, options.velocity),
+        grid,
+        like=Path(options.like) if options.like else None,
+        month=month,
+        calendar=options.calendar,
+        depth_means=options.depth_means,
+        per_rank=options.per_rank,
+    )
+
+
+def write_ice(fields: Mapping[str, np.ndarray], grid: Grid, options: RestartOptions) -> Path:
+    """Writes a start file of neXtSIM_DG; see `write_start`.
+
+    Raises:
+        ValueError: There is no example, or a velocity is asked for that ice does not have.
+    """
+    if options.velocity == "geostrophic":
+        raise ValueError("velocity is 'geostrophic', expected 'generated' or 'rest' for sea ice.")
+    if not options.like:
+        raise ValueError(
+            "like is missing, expected a start or restart file of the configuration, whose coordinates and "
+            "temperatures the start file of neXtSIM_DG needs: name it."
+        )
+    left_out = FLOW_OF_ICE if options.velocity == "rest" else ()
+    ice = {name: x for name, x in fields.items() if name not in left_out}
+    return write_start(Path(options.output), ice, grid, like=Path(options.like))
 
 
 def with_velocity(
@@ -100,7 +139,7 @@ def with_velocity(
 
     Collective: no.
     """
-    needed = (*NEEDED, "velocity_u", "velocity_v") if choice == "generated" else NEEDED
+    needed = (*NEEDED, *FLOW) if choice == "generated" else NEEDED
     missing = [name for name in needed if name not in fields]
     if missing:
         raise ValueError(
@@ -115,3 +154,56 @@ def with_velocity(
     T, S, sea_level = (fields[name] for name in NEEDED)
     u, v = geostrophic_velocity(T, S, sea_level[0], grid, eos_of(data))
     return {**fields, "velocity_u": u.numpy(), "velocity_v": v.numpy()}
+
+
+def with_velocity_on_tiles(
+    tiles: Mapping[str, np.ndarray], grid: Grid, layout: Layout, data: DataConfig, choice: str
+) -> dict[str, np.ndarray]:
+    """Completes a state that lies on tiles, with the numbers that `with_velocity` puts into a restart.
+
+    Arguments:
+        tiles: Variable to array of shape (tile, k, j, i), zero on land.
+        grid, data, choice: As for `with_velocity`; for "geostrophic" the state has temperature, salinity, sea level.
+        layout: Who owns which tile.
+
+    Returns:
+        The same and the velocities of the choice: zero, or float64 in balance with the state.
+
+    Collective: yes. A geostrophic velocity is computed by rank 0, which gathers the state.
+    """
+    if choice == "generated":
+        return dict(tiles)
+    if choice == "rest":
+        shape = (len(layout.local), grid.nk, *layout.lattice.tile)
+        return {**tiles, **{name: np.zeros(shape, np.float32) for name in flow_of(tiles)}}
+    fields = {name: layout.collect(tiles[name]) for name in NEEDED}
+    flow: list[np.ndarray] = []
+    with layout.comm.together():
+        if layout.comm.is_root:
+            whole = with_velocity({name: x for name, x in fields.items() if x is not None}, grid, data, choice)
+            masks = (grid.umask, grid.vmask)
+            flow = [np.concatenate([np.where(mask, whole[name], 0.0) for name, mask in zip(FLOW, masks, strict=True)])]
+    scatter = Rearrange.build([(0, Rect(0, grid.nj, 0, grid.ni))], tile_rectangles(layout), layout.comm)
+    both = stack_tiles(layout, scatter(flow))
+    return {**tiles, FLOW[0]: both[:, : grid.nk], FLOW[1]: both[:, grid.nk :]}
+
+
+def velocity_names(variables: Sequence[str], choice: str) -> tuple[str, ...]:
+    """Lists the variables of a generated state once its velocity is chosen.
+
+    Arguments:
+        variables: Those of the generator.
+        choice: As for `with_velocity`.
+
+    Raises:
+        ValueError: A geostrophic velocity needs a variable that is not there.
+
+    Collective: no.
+    """
+    missing = [name for name in NEEDED if name not in variables]
+    if choice == "geostrophic" and missing:
+        raise ValueError(
+            f"The generator lacks {', '.join(missing)}, expected {', '.join(NEEDED)} for velocity: geostrophic: train "
+            "with these data.variables, or choose velocity: generated or rest."
+        )
+    return tuple(dict.fromkeys((*variables, *(() if choice == "generated" else flow_of(variables)))))

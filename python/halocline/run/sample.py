@@ -13,13 +13,7 @@ from torch import Tensor
 
 from halocline import __version__
 from halocline.flow.noise import Noise
-from halocline.flow.sampler import (
-    AncestralSampler,
-    DDIMSampler,
-    EulerSampler,
-    HeunSampler,
-    Sampler,
-)
+from halocline.flow.sampler import AncestralSampler, DDIMSampler, EulerSampler, HeunSampler, Sampler
 from halocline.flow.tiled import TiledDenoiser
 from halocline.flow.times import uniform_times
 from halocline.io.nemo import standard_names_of, write_states
@@ -36,7 +30,7 @@ from halocline.run.teams import Team, form_team
 from halocline.state.state import Channels, Standardisation
 from halocline.state.variables import VARIABLES, Variable
 
-__all__ = ["SampleOptions", "generate", "sample"]
+__all__ = ["SampleOptions", "generate", "generate_tiles", "sample"]
 
 MONTHS = tuple(range(1, 13))
 
@@ -103,7 +97,33 @@ def generate(
     speaks: bool,
     everyone: Communicator | Serial | None = None,
 ) -> dict[str, np.ndarray] | None:
-    """Generates the members of a team.
+    """Generates the members of a team and brings them to its root.
+
+    Arguments: see `generate_tiles`.
+
+    Returns:
+        On the team's root: variable to array of shape (member, k, nj, ni), physical units, zero on
+        land; None elsewhere.
+
+    Raises:
+        ValueError: A member has diverged.
+
+    Collective: yes, over all teams.
+    """
+    tiles = generate_tiles(generator, layout, team, options, speaks, everyone)
+    fields = {name: layout.collect(x) for name, x in tiles.items()}
+    return {name: x for name, x in fields.items() if x is not None} or None
+
+
+def generate_tiles(
+    generator: Generator,
+    layout: Layout,
+    team: Team,
+    options: SampleOptions,
+    speaks: bool,
+    everyone: Communicator | Serial | None = None,
+) -> dict[str, Tensor]:
+    """Generates the members of a team where they will stay: on its tiles.
 
     Arguments:
         generator: Trained generator.
@@ -114,8 +134,7 @@ def generate(
         everyone: All teams, which end together where a member of one diverges; the team if left out.
 
     Returns:
-        On the team's root: variable to array of shape (member, k, nj, ni), physical units, zero on
-        land; None elsewhere.
+        Variable to the numbers that files hold: float32, shape (member, tile, k, j, i), physical units, zero on land.
 
     Raises:
         ValueError: A member has diverged.
@@ -137,7 +156,7 @@ def generate(
     tiles = {name: value.clamp(*VARIABLES[name].bounds) for name, value in generator.channels.split(x).items()}
     if options.convection and {"temperature", "salinity"} <= set(tiles):
         adjust(tiles, generator, layout)
-    return collect(tiles, layout)
+    return {name: value.float() for name, value in tiles.items()}
 
 
 def check_bounds(
@@ -245,12 +264,6 @@ def adjust(tiles: dict[str, Tensor], generator: Generator, layout: Layout) -> No
         if settled:
             break
     tiles["temperature"], tiles["salinity"] = T, S
-
-
-def collect(tiles: dict[str, Tensor], layout: Layout) -> dict[str, np.ndarray] | None:
-    """Brings all tiles to the root as (member, k, nj, ni), float32."""
-    fields = {name: layout.collect(x.float()) for name, x in tiles.items()}
-    return {name: x for name, x in fields.items() if x is not None} or None
 
 
 def merge(

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from halocline.flow.conditions import CellConditions, sample_conditions
 from halocline.flow.times import stratified_times
-from halocline.io.nemo import States, read_grid, read_states
+from halocline.io.models import read_grid, read_states
+from halocline.io.nemo import States
 from halocline.mesh.communicator import Serial
 from halocline.mesh.grid import Grid
 from halocline.mesh.halo import HaloPlan

@@ -1,0 +1,239 @@
+"""States from neXtSIM: diagnostics and restarts of neXtSIM_DG, and trajectories under the names of GenSIM.
+
+Halocline's damage is 0 where the ice is intact, as in classic neXtSIM and in GenSIM; neXtSIM_DG has 1 there. Fields
+with DG components give their first, the cell mean.
+"""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from halocline.io.calendar import Stamps, from_dates
+from halocline.io.checks import check_land, check_shape, check_unit, check_wet, mask_of
+from halocline.io.modelfile import ModelFile, open_dataset
+from halocline.io.nemo_states import States
+from halocline.io.nextsim_files import DGFile, is_dg
+from halocline.io.nextsim_grid import check_sea, positions
+from halocline.mesh.grid import Grid
+from halocline.state.variables import Variable, variable
+
+__all__ = ["DG_NAMES", "holds_nextsim", "read_states"]
+
+DG_NAMES = {
+    "concentration": "cice",
+    "thickness": "hice",
+    "snow": "hsnow",
+    "damage": "damage",
+    "ice_u": "u",
+    "ice_v": "v",
+}
+"""Name in neXtSIM_DG by variable; see `VARIABLES` for those of trajectories."""
+
+EPOCH = "seconds since 1970-01-01 00:00:00"
+"""Of every time in neXtSIM_DG's files, whatever their attributes say."""
+
+CENTRES = 1.0e-6
+"""Largest difference between cell centres of one grid, degrees: 0.1 m."""
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A file, its times, and how a variable is read from it: (state, 1, j, i), NaN where a value is missing."""
+
+    path: Path
+    stamps: Stamps
+    read: Callable[[Variable], np.ndarray]
+
+
+def holds_nextsim(path: Path | str) -> bool:
+    """Whether a file is one of neXtSIM_DG or holds trajectories, by its content; the first that a pattern names.
+
+    Collective: no.
+    """
+    matches = sorted(glob.glob(str(path)))
+    if not matches or not Path(matches[0]).is_file():
+        return False
+    first = Path(matches[0])
+    if is_dg(first):
+        return True
+    try:
+        with open_dataset(first) as dataset:
+            return "sic" in dataset.variables and dataset["sic"].ndim == 4 and "trajectory" in dataset.dimensions
+    except OSError:
+        return False  # whoever reads it next says what is wrong with it
+
+
+def read_states(
+    paths: str | Path | Iterable[str | Path],
+    variables: Sequence[str],
+    grid: Grid,
+    *,
+    first_year: int | None = None,
+    last_year: int | None = None,
+    parameters: Sequence[str] = (),
+) -> States:
+    """Reads states of the sea ice.
+
+    Arguments:
+        paths: Files or glob patterns. Diagnostics and restarts of neXtSIM_DG, or files with `sic`, `sit`, `sid`, `snt`,
+            `siu`, `siv` along (trajectory, time, y, x), whose trajectories are appended to each other.
+        variables: Names from the variable table.
+        grid: Of the same configuration, from `read_grid`.
+        first_year, last_year: Years to keep, inclusive.
+        parameters: Must be empty: the files hold none.
+
+    Raises:
+        FileNotFoundError, OSError: A file does not exist or cannot be read.
+        ValueError: A variable, unit, shape, mask, date or value is not as expected.
+
+    Collective: no.
+    """
+    if parameters:
+        raise ValueError(
+            f"Parameters {', '.join(parameters)} were asked for, but neXtSIM's files hold none: leave data.parameters "
+            "empty."
+        )
+    rows = [variable(name) for name in variables]
+    sources = [_open(path, grid) for path in _expand(paths)]
+    fields = {row.name: np.concatenate([_checked(row, source, grid) for source in sources]) for row in rows}
+    stamps = Stamps.concatenate([source.stamps for source in sources])
+    states = States(fields, stamps.year, stamps.month, stamps.season, stamps.time, {})
+    return states.select(_kept(stamps, first_year, last_year))
+
+
+def _expand(paths: str | Path | Iterable[str | Path]) -> list[Path]:
+    """Resolves patterns.
+
+    Raises:
+        FileNotFoundError: A pattern or name fits no file.
+    """
+    given = [paths] if isinstance(paths, (str, Path)) else list(paths)
+    found = [Path(match) for pattern in given for match in sorted(glob.glob(str(pattern))) or [str(pattern)]]
+    for path in found:
+        if not path.is_file():
+            raise FileNotFoundError(f"No file matches {path}: check the path of the states.")
+    return list(dict.fromkeys(found))
+
+
+def _open(path: Path, grid: Grid) -> _Source:
+    return _open_dg(path, grid) if is_dg(path) else _open_trajectories(path, grid)
+
+
+def _open_dg(path: Path, grid: Grid) -> _Source:
+    """A diagnostic or restart file of neXtSIM_DG."""
+    file = DGFile(path)
+    _check_centres(file, grid)
+
+    def read(row: Variable) -> np.ndarray:
+        if row.name not in DG_NAMES:
+            raise ValueError(f"Variable {row.name} is not one of {', '.join(DG_NAMES)}, which neXtSIM_DG has.")
+        x = file.read_mean(DG_NAMES[row.name])
+        x = 1.0 - x if row.name == "damage" else x
+        return (x if x.ndim == 3 else x[None])[:, None]
+
+    return _Source(path, _dg_stamps(path), read)
+
+
+def _check_centres(file: DGFile, grid: Grid) -> None:
+    """Refuses a file of another grid; diagnostic files carry no mask that could tell.
+
+    Raises:
+        ValueError: Cell centres differ.
+    """
+    longitude, latitude = positions(file)
+    same = longitude.shape == grid.glamt.shape
+    if same:
+        distance = np.maximum(np.abs(longitude - grid.glamt), np.abs(latitude - grid.gphit))
+        same = bool((distance < CENTRES).all())
+    if not same:
+        raise ValueError(
+            f"File {file.path} has {longitude.shape} cell centres (y, x) that are not those of the grid of shape "
+            f"{grid.glamt.shape}: name the grid file of the same configuration."
+        )
+
+
+def _dg_stamps(path: Path) -> Stamps:
+    """Times of a diagnostic file, or the one time of a restart.
+
+    Raises:
+        ValueError: There is none; start files have none.
+    """
+    with open_dataset(path) as dataset:
+        for name in ("data/time", "metadata/time/time"):
+            try:
+                seconds = np.atleast_1d(np.ma.getdata(dataset[name][...]))
+            except IndexError:
+                continue
+            return from_dates(seconds, EPOCH, "standard")
+    raise ValueError(
+        f"File {path} does not say when its states are, expected data/time or metadata/time/time: take diagnostics or "
+        "restarts that the model wrote, not a start file."
+    )
+
+
+def _open_trajectories(path: Path, grid: Grid) -> _Source:
+    """A file with a time axis for all its trajectories."""
+    file = ModelFile(path)
+    if "time" not in file or "sic" not in file or file.dimensions["sic"][-3:] != ("time", "y", "x"):
+        raise ValueError(
+            f"File {path} is neither one of neXtSIM_DG nor has it sic along (trajectory, time, y, x): correct the "
+            "paths of the states."
+        )
+    stamps = from_dates(file.read("time"), file.unit("time"), file.calendar("time"))
+    count = int(np.prod(_leading_sizes(path)))
+    if "mask" in file:
+        check_sea(file.read("mask") == 1, grid, path, "name the grid file of the same configuration")
+
+    def read(row: Variable) -> np.ndarray:
+        name = row.nextsim
+        if not name or name not in file:
+            raise ValueError(f"File {path} lacks {name or row.name}: leave {row.name} out of the variables.")
+        check_unit(row, file.unit(name), f"{row.name} ({name} of {path})")
+        x = file.read(name)
+        x = x.reshape(-1, 1, *x.shape[-2:])
+        check_land(row, x, grid, f"{row.name} ({name} of {path})")
+        return x
+
+    return _Source(path, Stamps.concatenate([stamps] * count), read)
+
+
+def _leading_sizes(path: Path) -> tuple[int, ...]:
+    """Sizes of the dimensions of `sic` before time."""
+    with open_dataset(path) as dataset:
+        shape: tuple[int, ...] = dataset["sic"].shape
+    return shape[:-3]
+
+
+def _checked(row: Variable, source: _Source, grid: Grid) -> np.ndarray:
+    """One variable of a file, NaN on land.
+
+    Raises:
+        ValueError: Shape or values are not as expected.
+    """
+    where = f"{row.name} of {source.path}"
+    x = source.read(row)
+    check_shape(row, x.shape[1:], grid, where)
+    check_wet(row, x, grid, where)
+    return np.where(mask_of(row, grid), x, np.asarray(np.nan, x.dtype))
+
+
+def _kept(stamps: Stamps, first_year: int | None, last_year: int | None) -> np.ndarray:
+    """Indices of the states of the wanted years.
+
+    Raises:
+        ValueError: There is none.
+    """
+    low = -np.inf if first_year is None else first_year
+    high = np.inf if last_year is None else last_year
+    kept = np.flatnonzero((stamps.year >= low) & (stamps.year <= high))
+    if not kept.size:
+        raise ValueError(
+            f"No state is left of {len(stamps)} of years {stamps.year.min()} to {stamps.year.max()}, expected some in "
+            f"{first_year} to {last_year}: widen the choice."
+        )
+    return kept
