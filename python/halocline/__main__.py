@@ -19,8 +19,9 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Generate ocean states on the grid of a numerical model, start the model from them, judge them.",
-    epilog="Every job runs alone, under mpirun, or under srun: mpirun -n 4 halocline sample RUN …",
+    help="Generate ocean states on the grid of a numerical model, start the model from them, judge them, "
+    "and judge the model while it runs.",
+    epilog="Jobs run alone, under mpirun, or under srun: mpirun -n 4 halocline sample RUN …",
 )
 
 Overrides = Annotated[
@@ -30,6 +31,8 @@ Overrides = Annotated[
 Run = Annotated[
     Path, typer.Argument(metavar="RUN", help="Run folder that `halocline train` made.", show_default=False)
 ]
+
+FIRST_CODE, EXCEPTION = 80, 3  # exit codes and status of the bridge; see halocline.h
 
 
 def launch(job: Callable[[Communicator | Serial], None]) -> None:
@@ -43,17 +46,63 @@ def launch(job: Callable[[Communicator | Serial], None]) -> None:
     try:
         job(comm)
     except (Exception, KeyboardInterrupt) as error:
-        foreseen = isinstance(error, (ValueError, OSError, RuntimeError, KeyboardInterrupt))
         agreed = comm.size == 1 or getattr(error, "agreed", False)
-        speaker = 0 if foreseen else getattr(error, "origin", 0)
+        speaker = 0 if foreseen(error) else getattr(error, "origin", 0)
         if comm.rank == speaker or not agreed:
-            where = "" if agreed else f" (rank {comm.rank})"
-            sentence = f"halocline: error{where}: {error or type(error).__name__}\n"
-            sys.stderr.write(sentence if foreseen else traceback.format_exc())
-            sys.stderr.flush()
+            tell(error, "" if agreed else f" (rank {comm.rank})")
         if not agreed:
             comm.abort(1)
         sys.exit(1)
+
+
+def launch_beside(job: Callable[[], None]) -> None:
+    """Runs a job that shares MPI's world with a model, and turns an error into the end of both.
+
+    The model may be waiting for this rank, so whatever ends the job before its time ends the world: an exception, an
+    interrupt, and a `sys.exit` of any code, too. The exit code is not 0: 80 plus the status that the model would see.
+    """
+    try:
+        job()
+    except BaseException as error:
+        where, abort = place_in_world()
+        tell(error, where)
+        code = FIRST_CODE + getattr(error, "halocline_status", EXCEPTION)
+        if abort is not None:
+            abort(code)
+        sys.exit(code)
+
+
+def place_in_world() -> tuple[str, Callable[[int], object] | None]:
+    """Names this rank, and returns what ends all ranks; nothing where MPI is not up."""
+    if "mpi4py.MPI" not in sys.modules:
+        return "", None
+    from mpi4py import MPI
+
+    if not MPI.Is_initialized() or MPI.Is_finalized():
+        return "", None
+    return f" (rank {MPI.COMM_WORLD.rank})", MPI.COMM_WORLD.Abort
+
+
+def look(job: Callable[[], None]) -> None:
+    """Runs a job that is no MPI job, also where a launcher's environment is around, and tells its error."""
+    try:
+        job()
+    except Exception as error:
+        tell(error)
+        sys.exit(1)
+
+
+def foreseen(error: BaseException) -> bool:
+    """Whether an error is told in its own sentence; any other is a mistake of ours, and told with its place."""
+    return isinstance(error, (ValueError, OSError, RuntimeError, KeyboardInterrupt))
+
+
+def tell(error: BaseException, where: str = "") -> None:
+    """Writes an error to stderr."""
+    sys.stdout.flush()
+    sentence = f"halocline: error{where}: {str(error) or type(error).__name__}\n"
+    sys.stderr.write(sentence if foreseen(error) else traceback.format_exc())
+    sys.stderr.flush()
 
 
 def version(wanted: bool) -> None:
@@ -83,7 +132,8 @@ def train(
 
     \b
     output=RUN              run folder, made if needed (required)
-    data.grid=FILE          NEMO mesh_mask or domain_cfg (required)
+    data.grid=FILE          NEMO mesh_mask or domain_cfg, neXtSIM_DG start file
+                            (required)
     data.states=FILES       output or restarts; a list or patterns (required)
     data.equation_of_state=eos80
                             the model's: eos80, teos10, seos or dino
@@ -150,7 +200,7 @@ def evaluate(run: Run, overrides: Overrides = None) -> None:
 
 @app.command()
 def restart(run: Run, overrides: Overrides = None) -> None:
-    """Write a generated state as a NEMO restart file, from which the model starts.
+    """Write a generated state as a file from which NEMO or neXtSIM_DG starts.
 
     \b
     states=FILE             what `halocline sample` wrote (required)
@@ -166,6 +216,84 @@ def restart(run: Run, overrides: Overrides = None) -> None:
     from halocline.run.restart import restart as job
 
     launch(lambda comm: job(run, overrides or [], comm))
+
+
+@app.command()
+def serve(
+    config: Annotated[
+        Path, typer.Argument(metavar="CONFIG", help="YAML file that the model names, too.", show_default=False)
+    ],
+) -> None:
+    """Generate and judge for a running model, on ranks beside it, in one MPI job.
+
+    \b
+    mpirun -n 4 model : -n 2 halocline serve CONFIG
+    srun --kill-on-bad-exit=1 --multi-prog FILE
+
+    As many ranks as wanted, up to the number of tiles; they end with the model.
+    Keys of the file, with their defaults:
+
+    \b
+    run=RUN                 run folder of `halocline train` (required)
+    output=halocline        folder for verdicts.log and trajectory.nc
+    deadline=300            longest wait for an answer, s
+    generate_deadline=3600  longest wait for a generated state, s
+    idle_deadline=3600      longest wait for the next call of the model, s
+    on_fault=stop           stop, or continue: the model goes on alone
+    generate.seed=0         state that the model starts from; as in `halocline
+    generate.member=0       sample` and `halocline restart`
+    generate.month=0        end of month 1 to 12; 0: nearest to the model's date
+    generate.velocity=generated
+                            generated, rest or geostrophic
+    observe.every=1         time steps between verdicts
+    observe.lag=0           verdicts that the model may be ahead
+    observe.diagnostics=judged
+                            judged (those with limits) or all
+    observe.on_suspect=continue
+                            continue, stop or fallback
+    observe.on_reject=stop  likewise
+    record=FOLDER           record what passes, for `halocline replay`
+    """
+    from halocline.run.peer import serve as job
+
+    launch_beside(lambda: job(config))
+
+
+@app.command()
+def watch(
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="Output folder of a coupled run.", show_default=False)
+    ],
+    once: Annotated[bool, typer.Option("--once", help="Show the newest verdict and end.")] = False,
+    every: Annotated[float, typer.Option("--every", metavar="S", help="Time between two looks, s.")] = 2.0,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for a run that has not begun.")] = False,
+) -> None:
+    """Show the verdicts on a running model as they come: values, limits, history.
+
+    Reads only files, so it runs on a login node. Ctrl-C ends it.
+    In a pipe, the lines of verdicts.log follow each other as they come.
+    """
+    from halocline.run.watch import watch as job
+
+    look(lambda: job(folder, once, every, wait))
+
+
+@app.command()
+def replay(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file of the bridge.", show_default=False)],
+    record: Annotated[
+        Path, typer.Argument(metavar="RECORD", help="Folder that `record` named in a coupled run.", show_default=False)
+    ],
+) -> None:
+    """Play recorded traffic to the emulator, without the model, and compare bit for bit.
+
+    Any number of ranks, whatever the recorded run had. Prints how many
+    verdicts and generated states are equal, and the first difference.
+    Exits with 1 if there is one.
+    """
+    from halocline.run.replay import replay as job
+
+    launch(lambda comm: job(config, record, comm))
 
 
 def main() -> None:
