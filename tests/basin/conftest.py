@@ -19,6 +19,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "grid": {"nn_nx": 17, "nn_ny": 23, "nn_nz": 8, "rn_dlon": 3.5, "rn_dlat": 2.5},
     "physics": {},
     "forcing": {},
+    "halocline": {},
 }
 
 

@@ -33,6 +33,7 @@ def assert_refused(done: Run, *words: str) -> None:
         ({"run": {"cn_output": "missing"}}, ["missing/mesh_mask.nc"]),
         ({"run": {"cn_start": "missing.nc"}}, ["missing.nc", "opening the restart"]),
         ({"run": {"nn_ranks_i": 3}}, ["nn_ranks_i", "3 x 0", "1 ranks"]),
+        ({"halocline": {"ln_generate": True}}, ["ln_generate", "empty cn_config"]),
     ],
 )
 def test_wrong_setting_is_named(run: Runner, settings: dict[str, dict[str, Any]], words: list[str]) -> None:

@@ -21,7 +21,7 @@ module basin_face
   public :: face_time
   public :: face_finalize
 
-  type(basin_t), save, private :: ocean
+  type(basin_t), save, target, private :: ocean
   logical, save, private :: started = .false.
   logical, save, private :: own_mpi = .false.
 
@@ -39,9 +39,9 @@ contains
       call MPI_Init()
       own_mpi = .true.
     end if
-    if (started) call basin_finalize(ocean)
+    if (started) call basin_finalize(ocean, error)
     started = .false.
-    call basin_init(ocean, trim(namelist_file), MPI_COMM_WORLD, error)
+    if (.not. error%raised) call basin_init(ocean, trim(namelist_file), MPI_COMM_WORLD, error)
     started = .not. error%raised
     message = sentence(error)
   end subroutine face_init
@@ -53,6 +53,7 @@ contains
     type(error_t) :: error
     call require_start(error)
     if (started) call basin_step(ocean, steps, error)
+    call heed_stop(error)
     message = sentence(error)
   end subroutine face_step
 
@@ -62,6 +63,7 @@ contains
     type(error_t) :: error
     call require_start(error)
     if (started) call basin_run_all(ocean, error)
+    call heed_stop(error)
     message = sentence(error)
   end subroutine face_run
 
@@ -116,14 +118,23 @@ contains
     dt = ocean%settings%rn_dt
   end subroutine face_time
 
-  !> Free the model, and MPI if face_init started it.
-  subroutine face_finalize()
+  !> Part from the emulator, free the model, and MPI if face_init started it.
+  subroutine face_finalize(message)
+    character(len=512), intent(out) :: message
+    type(error_t) :: error
     logical :: over
-    if (started) call basin_finalize(ocean)
+    if (started) call basin_finalize(ocean, error)
     started = .false.
+    message = sentence(error)
     call MPI_Finalized(over)
     if (own_mpi .and. .not. over) call MPI_Finalize()
   end subroutine face_finalize
+
+  !> A run that Halocline asks to stop is an exception to the caller.
+  subroutine heed_stop(error)
+    type(error_t), intent(inout) :: error
+    if (started .and. ocean%stop%raised) call error_raise(error, ocean%stop%text)
+  end subroutine heed_stop
 
   subroutine require_start(error)
     type(error_t), intent(inout) :: error

@@ -1,16 +1,20 @@
 !> The embedded host ocean: a facade over its parts.
 !>
-!> type(basin_t) :: ocean
-!> call basin_init(ocean, 'namelist', MPI_COMM_WORLD, error)
+!> type(basin_t), target :: ocean
+!> call basin_divide(MPI_COMM_WORLD, comm)     ! needed if emulator ranks run beside the model
+!> call basin_init(ocean, 'namelist', comm, error)
 !> call basin_step(ocean, 240, error)
-!> call basin_get(ocean, 'tn', field)          ! whole grid, on rank 0
-!> call basin_finalize(ocean)
+!> call basin_get(ocean, 'tn', field, error)   ! whole grid, on rank 0
+!> call basin_finalize(ocean, error)
+!>
+!> Once `ocean%stop` is raised, the emulator has asked the model to end, and further steps do nothing.
 module basin
   use mpi_f08, only: MPI_Comm
   use basin_constants, only: dp
   use basin_decomposition, only: decomposition_scatter
   use basin_error, only: error_agree, error_raise, error_t, number_text
   use basin_forcing, only: forcing_spin
+  use basin_halocline, only: bridge_divide, bridge_end, bridge_observe, bridge_start
   use basin_model, only: basin_t => model_t, model_check, model_collect, model_create, model_free, &
     model_rest, model_step, snapshot_create, snapshot_t
   use basin_namelist, only: namelist_read
@@ -22,7 +26,7 @@ module basin
   ! types
   public :: basin_t, error_t
   ! constructor, destructor
-  public :: basin_init, basin_finalize
+  public :: basin_divide, basin_init, basin_finalize
   ! queries
   public :: basin_shape, basin_get, basin_help
   ! actions
@@ -30,9 +34,17 @@ module basin
 
 contains
 
+  !> Part the ranks of the ocean from those of other programs in the job. Collective over `world`, before any
+  !> other use of it.
+  subroutine basin_divide(world, comm)
+    type(MPI_Comm), intent(in) :: world
+    type(MPI_Comm), intent(out) :: comm       !< for basin_init
+    call bridge_divide(world, comm)
+  end subroutine basin_divide
+
   !> Read the settings, build the model and set its start. Collective.
   subroutine basin_init(ocean, namelist_file, comm, error)
-    type(basin_t), intent(inout) :: ocean
+    type(basin_t), intent(inout), target :: ocean   !< stays where it is until basin_finalize
     character(len=*), intent(in) :: namelist_file
     type(MPI_Comm), intent(in) :: comm
     type(error_t), intent(inout) :: error
@@ -45,16 +57,19 @@ contains
     if (error%raised) return
     if (settings%cn_start /= 'rest') then
       call restart_read(ocean, trim(settings%cn_start), error)
-      return
+    else
+      call model_rest(ocean)
+      ocean%kt = max(settings%nn_kt, 0)
+      call forcing_spin(ocean%forcing, settings, ocean%kt)
     end if
-    call model_rest(ocean)
-    ocean%kt = max(settings%nn_kt, 0)
-    call forcing_spin(ocean%forcing, settings, ocean%kt)
+    if (.not. error%raised) call bridge_start(ocean, error)
   end subroutine basin_init
 
-  !> Give back what the model holds of MPI. Collective.
-  subroutine basin_finalize(ocean)
-    type(basin_t), intent(inout) :: ocean
+  !> Part from the emulator, if there is one, and give back what the model holds of MPI. Collective.
+  subroutine basin_finalize(ocean, error)
+    type(basin_t), intent(inout), target :: ocean
+    type(error_t), intent(inout) :: error
+    call bridge_end(ocean, error)
     call model_free(ocean)
   end subroutine basin_finalize
 
@@ -65,23 +80,25 @@ contains
     shape = [ocean%grid%nx, ocean%grid%ny, ocean%grid%nz]
   end function basin_shape
 
-  !> Advance by a number of steps, without output. Collective.
+  !> Advance by a number of steps, or until Halocline asks to stop, without output. Collective.
   subroutine basin_step(ocean, steps, error)
-    type(basin_t), intent(inout) :: ocean
+    type(basin_t), intent(inout), target :: ocean
     integer, intent(in) :: steps
     type(error_t), intent(inout) :: error
     integer :: n
 
     do n = 1, steps
+      if (ocean%stop%raised) return
       call model_step(ocean, error)
+      if (.not. error%raised) call bridge_observe(ocean, error)
       if (error%raised) return
     end do
-    call model_check(ocean, error)
+    if (.not. ocean%stop%raised) call model_check(ocean, error)
   end subroutine basin_step
 
-  !> Run from the start to the end that the settings name, with all output. Collective.
+  !> Run to the end that the settings name, or until Halocline asks to stop, with all output. Collective.
   subroutine basin_run_all(ocean, error)
-    type(basin_t), intent(inout) :: ocean
+    type(basin_t), intent(inout), target :: ocean
     type(error_t), intent(inout) :: error
     call run_model(ocean, error)
   end subroutine basin_run_all

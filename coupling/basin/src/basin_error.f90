@@ -10,6 +10,7 @@ module basin_error
 
   type error_t
     logical :: raised = .false.
+    integer :: code = 1                !< exit code of a program that ends for it
     character(len=:), allocatable :: text
   end type error_t
 
@@ -22,12 +23,14 @@ module basin_error
 contains
 
   !> Raise an error unless one is raised already: the first cause is the one to read.
-  subroutine error_raise(error, text)
+  subroutine error_raise(error, text, code)
     type(error_t), intent(inout) :: error
     character(len=*), intent(in) :: text
+    integer, intent(in), optional :: code
     if (error%raised) return
     error%raised = .true.
     error%text = text
+    if (present(code)) error%code = code
   end subroutine error_raise
 
   !> Give every rank the error of the lowest rank that raised one. Collective.
@@ -48,6 +51,7 @@ contains
     allocate(character(len=length) :: text)
     if (rank == first) text = error%text
     call MPI_Bcast(text, length, MPI_CHARACTER, first, comm)
+    call MPI_Bcast(error%code, 1, MPI_INTEGER, first, comm)
     error%raised = .true.
     error%text = text
   end subroutine error_agree

@@ -39,6 +39,7 @@ module basin_model
     type(surface_t) :: surface
     type(mixing_t) :: mixing
     integer :: kt = 0                                        !< steps since the start of year 1
+    type(error_t) :: stop                                    !< why the run is to end, if Halocline asks
     real(dp), allocatable :: ts(:, :, :, :)                  !< temperature [degC], salinity [g/kg]
     real(dp), allocatable, dimension(:, :, :) :: un, vn      !< m/s, of the last step
     real(dp), allocatable, dimension(:, :) :: sshn           !< m

@@ -1,4 +1,4 @@
-!> Settings from a Fortran namelist file with the groups &run, &grid, &physics and &forcing.
+!> Settings from a Fortran namelist file with the groups &run, &grid, &physics, &forcing and &halocline.
 !>
 !> Groups and variables may be left out; unknown ones are errors.
 module basin_namelist
@@ -36,6 +36,7 @@ contains
     call read_grid(settings, unit, file, error)
     call read_physics(settings, unit, file, error)
     call read_forcing(settings, unit, file, error)
+    call read_halocline(settings, unit, file, error)
     close(unit)
     if (.not. error%raised) call settings_check(settings, error)
   end subroutine namelist_read
@@ -56,9 +57,10 @@ contains
       if (line(1:1) /= '&') cycle
       last = scan(line, ' !/,') - 1
       name = line(2:last)
-      if (all([character(len=7) :: 'run', 'grid', 'physics', 'forcing'] /= name)) then
+      if (all([character(len=9) :: 'run', 'grid', 'physics', 'forcing', 'halocline'] /= name)) then
         call error_raise(error, 'Namelist '//trim(file)//': group &'//name// &
-                         ' was found, expected &run, &grid, &physics or &forcing: correct its name.')
+                         ' was found, expected &run, &grid, &physics, &forcing or &halocline: '// &
+                         'correct its name.')
       end if
     end do
   end subroutine check_groups
@@ -278,4 +280,25 @@ contains
     settings%rn_noise_days = rn_noise_days
     settings%nn_seed = nn_seed
   end subroutine read_forcing
+
+  !> Read group &halocline.
+  subroutine read_halocline(settings, unit, file, error)
+    type(settings_t), intent(inout) :: settings
+    integer, intent(in) :: unit
+    character(len=*), intent(in) :: file
+    type(error_t), intent(inout) :: error
+    integer :: status
+    character(len=256) :: message
+    character(len=path_length) :: cn_config
+    logical :: ln_generate
+    namelist /halocline/ cn_config, ln_generate
+
+    cn_config = settings%cn_config
+    ln_generate = settings%ln_generate
+    rewind(unit)
+    read(unit, nml=halocline, iostat=status, iomsg=message)
+    call check_read('halocline', file, status, message, error)
+    settings%cn_config = cn_config
+    settings%ln_generate = ln_generate
+  end subroutine read_halocline
 end module basin_namelist

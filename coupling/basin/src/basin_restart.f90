@@ -15,7 +15,7 @@ module basin_restart
     netcdf_move, netcdf_put_coordinates
   implicit none
   private
-  public :: restart_write, restart_read, restart_name
+  public :: date_of, restart_write, restart_read, restart_name
 
 contains
 

@@ -5,6 +5,7 @@ module basin_run
   use basin_diagnostics, only: diagnostics_close, diagnostics_open, diagnostics_row, &
     diagnostics_t, diagnostics_write
   use basin_error, only: error_agree, error_t, number_text
+  use basin_halocline, only: bridge_observe
   use basin_mesh, only: mesh_write
   use basin_model, only: model_check, model_collect, model_step, model_t, snapshot_create, snapshot_t
   use basin_restart, only: restart_name, restart_write
@@ -29,16 +30,17 @@ module basin_run
 
 contains
 
-  !> Run the model as its settings say and write all output. Collective.
+  !> Run the model as its settings say, or until Halocline asks to stop, and write all output. Collective.
   subroutine run_model(model, error)
-    type(model_t), intent(inout) :: model
+    type(model_t), intent(inout), target :: model
     type(error_t), intent(inout) :: error
     type(run_t) :: run
 
     call open_run(run, model, error)
-    do while (model%kt < run%last_kt .and. .not. error%raised)
+    do while (model%kt < run%last_kt .and. .not. (error%raised .or. model%stop%raised))
       call model_step(model, error)
       run%collected = .false.
+      if (.not. error%raised) call bridge_observe(model, error)
       if (.not. error%raised) call after_step(run, model, error)
     end do
     if (.not. error%raised .and. .not. restart_due(model, run)) call save_restart(run, model, error)
@@ -84,7 +86,8 @@ contains
 
     associate (set => model%settings)
       month = set%steps_per_month()
-      if (mod(model%kt, month) == 0 .or. model%kt == run%last_kt) call model_check(model, error)
+      if ((mod(model%kt, month) == 0 .or. model%kt == run%last_kt) .and. .not. model%stop%raised) &
+        call model_check(model, error)
       if (error%raised) return
       year = (model%kt - 1) / set%steps_per_year() + 1
       if (due(model%kt, set%nn_states_months * month) .and. year >= set%nn_states_year) then

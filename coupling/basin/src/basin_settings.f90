@@ -60,6 +60,9 @@ module basin_settings
     real(dp) :: rn_noise_fresh = 0.1_dp !< standard deviation of the stochastic fresh water [m/year]
     real(dp) :: rn_noise_days = 60.0_dp !< decorrelation time of the stochastic forcing [days]
     integer :: nn_seed = 1 !< seed of the stochastic forcing
+    ! &halocline: the emulator that starts and judges the model
+    character(len=path_length) :: cn_config = '' !< configuration of the bridge (YAML); '': no emulator
+    logical :: ln_generate = .false. !< start from a generated state instead of cn_start
   contains
     procedure :: steps_per_month
     procedure :: steps_per_year
@@ -112,6 +115,10 @@ contains
         call error_raise(error, 'The basin must end south of 86 N, got rn_lat0 + nn_ny rn_dlat = '// &
                          number_text(set%rn_lat0 + set%nn_ny * set%rn_dlat)// &
                          ': choose smaller rn_dlat or nn_ny.')
+      end if
+      if (set%ln_generate .and. set%cn_config == '') then
+        call error_raise(error, 'ln_generate needs an emulator, got an empty cn_config: name the '// &
+                         'configuration of the bridge.')
       end if
       if (set%nn_topography < 0 .or. set%nn_topography > 1) then
         call error_raise(error, 'nn_topography must be 0 or 1, got '// &
@@ -218,6 +225,11 @@ contains
     call real_line('rn_noise_days', d%rn_noise_days, &
       '[days] decorrelation time of the stochastic forcing')
     call integer_line('nn_seed', d%nn_seed, 'seed of the stochastic forcing')
+    write(unit, '(a)') '/'
+    write(unit, '(a)') '! the emulator that starts and judges the model'
+    write(unit, '(a)') '&halocline'
+    call text_line('cn_config', d%cn_config, 'configuration of the bridge (YAML); empty: no emulator')
+    call logical_line('ln_generate', d%ln_generate, 'start from a generated state; cn_start is what to fall back on')
     write(unit, '(a)') '/'
 
   contains

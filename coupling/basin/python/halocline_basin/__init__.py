@@ -37,7 +37,7 @@ def step(steps: int) -> None:
     """Advances the ocean by a number of steps, without output.
 
     Raises:
-        RuntimeError: The ocean blew up.
+        RuntimeError: The ocean blew up, or Halocline asks to stop.
     """
     _check(_ocean.face_step(steps))
 
@@ -46,7 +46,7 @@ def run() -> None:
     """Runs to the end that the namelist names and writes all its output.
 
     Raises:
-        RuntimeError: The ocean blew up or a file cannot be written.
+        RuntimeError: The ocean blew up, a file cannot be written, or Halocline asks to stop; all is written then.
     """
     _check(_ocean.face_run())
 
@@ -110,8 +110,12 @@ def time_step() -> float:
 
 
 def finalize() -> None:
-    """Frees the ocean, and MPI if `init` started it; no further call is possible then."""
-    _ocean.face_finalize()
+    """Parts from Halocline, frees the ocean, and MPI if `init` started it; no further call is possible then.
+
+    Raises:
+        RuntimeError: Halocline failed at the end.
+    """
+    _check(_ocean.face_finalize())
 
 
 def _check(result: bytes | tuple[object, ...]) -> None:
