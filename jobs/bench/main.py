@@ -61,6 +61,35 @@ def network() -> list[list[str]]:
              f"{r['convolutions']:.0f} and {r['product']:.0f} GFLOP/s"]]  # fmt: skip
 
 
+def bridge() -> list[list[str]]:
+    """Calls of a model to Halocline in its process and beside it."""
+    own, beside = launch("bridge.py"), launch("mpmd_exchange.py")
+    megabytes = f"{own['bytes'] / 1e6:.1f} MB"
+    return [
+        ["call of a model with nothing to do, in its process",
+         f"{own['idle'] * 1e6:.2f} µs", "≤ 2 µs", "C to Python and back"],
+        [f"handing {megabytes} over in the process against a copy of the same bytes",
+         f"{own['hand_over'] / own['copy']:.2f}", "-", f"{own['hand_over'] * 1e3:.1f} ms, {own['copy'] * 1e3:.1f} ms"],
+        [f"handing {megabytes} to a rank beside the model against a plain MPI send",
+         f"{beside['observe'] / beside['send']:.2f}", "≤ 2",
+         f"{beside['observe'] * 1e3:.1f} ms, {beside['send'] * 1e3:.1f} ms"],
+    ]  # fmt: skip
+
+
+def observing() -> list[list[str]]:
+    """What verdicts add to the run time of basin."""
+    r = launch("observing.py")
+    rows = []
+    for mode, words, aim in (("in_process", "in its process", "≤ 5 %"), ("mpmd", "beside it, lag 2", "≤ 2 %")):
+        for every, span in ((1, "day"), (30, "month"), (360, "year")):
+            extra = r[f"{mode}_{every}"]
+            verdict, day = extra / (r["days"] / every), r["plain"] / r["days"]
+            what = f"observing basin every {span}, {words}, share of its run time"
+            behind = f"{verdict * 1e3:.1f} ms per verdict, {day * 1e3:.2f} ms per day"
+            rows.append([what, f"{100 * extra / r['plain']:.1f} %", aim if every == 1 else "-", behind])
+    return rows
+
+
 def machine() -> str:
     """Names the processor and its cores."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -71,13 +100,14 @@ def machine() -> str:
 
 def main() -> None:
     where = machine()
-    rows = [row for part in (noise, network, exchange, sampling) for row in part()]
+    rows = [row for part in (noise, network, exchange, sampling, bridge, observing) for row in part()]
     header = ["what", "measured", "aim", "behind it"]
     table = "\n".join("| " + " | ".join(row) + " |" for row in [header, ["---"] * 4, *rows])
     notes = (
         "Halo exchange: packing, messages and unpacking, over a copy that writes the same bytes to shared memory, "
         "waits, and reads the other rank's. Rims along j are contiguous rows; along i they are runs of four cells, one "
-        "cache line each. The share of a step is that of a whole fill, windows assembled.\n"
+        "cache line each. The share of a step is that of a whole fill, windows assembled. A model day of basin (20,000 "
+        "cells) is one step; a verdict reads and sums all fields, which costs as much as a few steps at best.\n"
     )
     text = (
         f"# Measured by jobs/bench/run\n\n{datetime.date.today()}, {where}; one thread per rank; the best of several "
