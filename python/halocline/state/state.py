@@ -215,21 +215,46 @@ class Standardisation:
 
         Collective: no.
         """
+        x = np.asarray(states, np.float64)
+        mask = channels.mask(grid)
+        _check_states(x, mask, channels)
+        x = np.where(mask, x, 0.0)
+        mean = x.mean(axis=0)
+        return cls.from_moments(channels, grid, mean, ((x - mean) ** 2).mean(axis=0), centre=centre, floor=floor)
+
+    @classmethod
+    def from_moments(
+        cls,
+        channels: Channels,
+        grid: Grid,
+        mean: np.ndarray,
+        variance: np.ndarray,
+        *,
+        centre: Centre = "cell",
+        floor: float = 1.0e-3,
+    ) -> Standardisation:
+        """Takes reference and scale from the mean and variance over time of each cell; see `fit`.
+
+        Arguments:
+            mean, variance: Physical units and their square, shape (channel, nj, ni); land is not looked at.
+
+        Raises:
+            ValueError: An option is wrong.
+
+        Collective: no.
+        """
         if centre not in get_args(Centre):
             raise ValueError(f"centre is '{centre}', expected {' or '.join(get_args(Centre))}.")
         if not 0.0 < floor <= 1.0:
             raise ValueError(f"floor is {floor}, expected a ratio in (0, 1].")
-        x = np.asarray(states, np.float64)
         mask = channels.mask(grid)
-        _check_states(x, mask, channels)
-        weight = mask * _areas(channels, grid)
-        weight /= weight.sum(axis=(1, 2), keepdims=True)
-        x = np.where(mask, x, 0.0)
-        reference = x.mean(axis=0)
+        weight = area_weights(channels, grid)
+        reference, spread = np.where(mask, mean, 0.0), np.where(mask, variance, 0.0)
         if centre == "level":
-            level = (reference * weight).sum(axis=(1, 2), keepdims=True)
-            reference = np.where(mask, level, 0.0)
-        scale = np.sqrt((((x - reference) ** 2).mean(axis=0) * weight).sum(axis=(1, 2)))
+            level = np.where(mask, (reference * weight).sum(axis=(1, 2), keepdims=True), 0.0)
+            spread = spread + (reference - level) ** 2
+            reference = level
+        scale = np.sqrt((spread * weight).sum(axis=(1, 2)))
         scale = _raise_to_floor(scale, np.abs(reference).max(axis=(1, 2)), channels, floor)
         return cls(*(torch.as_tensor(value) for value in (reference, scale, mask)))
 
@@ -301,6 +326,15 @@ def _check_states(x: np.ndarray, mask: np.ndarray, channels: Channels) -> None:
             f"({int(bad.sum())} such wet values in all), expected a finite number: mend or leave out "
             "that state."
         )
+
+
+def area_weights(channels: Channels, grid: Grid) -> np.ndarray:
+    """Share of each wet cell in the area of its level, (channel, nj, ni); 0 on land and for repeated cells.
+
+    Collective: no.
+    """
+    weight = channels.mask(grid) * _areas(channels, grid)
+    return weight / weight.sum(axis=(1, 2), keepdims=True)
 
 
 def _areas(channels: Channels, grid: Grid) -> np.ndarray:
