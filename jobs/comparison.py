@@ -20,8 +20,8 @@ from rich.table import Table
 from halocline.io.nemo import States, read_grid, read_states
 from halocline.mesh.grid import Grid
 from halocline.physics.verdict import Thresholds, Verdict, judge
-from halocline.run.generator import load_generator
 from halocline.run.judging import JUDGED, diagnose_fields
+from halocline.run.run_folder import load_generator
 
 DECEMBER, SHOCK_DAYS = 12, 30.0
 SECONDS_PER_YEAR = 360 * 86400.0

@@ -52,7 +52,7 @@ def launch(job: Callable[[Communicator | Serial], None]) -> None:
             tell(error, "" if agreed else f" (rank {comm.rank})")
         if not agreed:
             comm.abort(1)
-        sys.exit(1)
+        sys.exit(getattr(error, "exit_code", 1))
 
 
 def launch_beside(job: Callable[[], None]) -> None:
@@ -125,16 +125,25 @@ def options(
 def train(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file, see jobs/configs.")],
     overrides: Overrides = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be trained, on what, with how much memory, and end.")
+    ] = False,
 ) -> None:
     """Learn the states of a model from its output. Resumes where a run folder holds a checkpoint.
 
-    Leaves a run folder that carries everything sampling needs. Data-parallel over ranks.
+    Leaves a run folder that carries everything sampling needs. Runs alone, under
+    mpirun or under srun; the number of ranks and the ZeRO stage may change when
+    it goes on. SIGTERM and SIGUSR1 write a checkpoint and end with exit code 75.
 
     \b
     output=RUN              run folder, made if needed (required)
     data.grid=FILE          NEMO mesh_mask or domain_cfg, neXtSIM_DG start file
                             (required)
     data.states=FILES       output or restarts; a list or patterns (required)
+    data.store=""           training store, made or added to if needed; "":
+                            data.zarr in the run folder
+    data.held_out_years=[Y,Y]
+                            first and last year for validation only (none)
     data.equation_of_state=eos80
                             the model's: eos80, teos10, seos or dino
     data.free_surface=linear
@@ -144,19 +153,78 @@ def train(
     network.width=64        channels of the network at full resolution
     training.steps=6000     optimiser steps in all
     training.batch=16       tile windows per step, over all ranks
+    training.accumulate=1   parts in which a rank takes its share of them
+    training.zero=0         ZeRO stage: shared out over the ranks are 0 nothing,
+                            1 optimiser, 2 gradients, too, 3 weights, too
+    training.recompute=false
+                            true: compute activations twice, to save memory
     training.learning_rate=0.002
                             highest rate
+    training.schedule=cosine
+                            or constant; training.warm_up=100 steps before
     training.precision=bf16 bf16 or fp32
+    training.windows=lattice
+                            windows of the tiles, or free: anywhere where at least
+                            training.least_wet=0.1 of the cells are wet
+    training.scales=[1]     coarsening factors drawn, of 1, 2, 4, 8
+    training.symmetries=none
+                            none, flips or all (with quarter turns)
     training.seed=0         of weights, batches, times and noise
     training.checkpoint_minutes=2
                             a killed run loses at most this
+    training.keep=2         last checkpoints kept, beside the best
+    training.validate_steps=1000
+                            steps between comparisons with held-out states
+    training.cache=512      memory for data read, per rank, MiB
+    training.ranks=0        ranks that the job must have (0: any number)
     sampling.sampler=heun   default of `halocline sample`
     sampling.steps=20       likewise
     …                       any key of the file, with dots
     """
     from halocline.run.train import train as job
 
+    launch(lambda comm: job(config, overrides or [], comm, dry_run))
+
+
+@app.command()
+def data(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file, see jobs/configs.")],
+    overrides: Overrides = None,
+) -> None:
+    """Turn model output into a training store; a second run adds only what is new.
+
+    `halocline train` does so, too. Where the files of the model are absent, a
+    store is used as it is. Ranks share the work; the store does not depend on
+    their number. Killed at any moment, the same command goes on.
+
+    \b
+    data.store=""           where it is, or will be; "": OUTPUT/data.zarr
+    data.grid=FILE          NEMO mesh_mask or domain_cfg, neXtSIM_DG start file
+    data.states=FILES       output or restarts; a list or patterns
+    data.first_year=Y       years to train on; data.last_year=Y (all)
+    data.held_out_years=[Y,Y]
+                            years for validation only (none)
+    lattice.tile=[J,I]      cells of a chunk
+    training.scales=[1]     coarsening factors kept beside the states
+    """
+    from halocline.run.data import data as job
+
     launch(lambda comm: job(config, overrides or [], comm))
+
+
+@app.command()
+def export(run: Run, overrides: Overrides = None) -> None:
+    """Write the generator of a checkpoint to a folder that is small enough to share.
+
+    Plain safetensors, the configuration and the grid; it samples like a run folder.
+
+    \b
+    output=FOLDER           made if needed (required)
+    checkpoint=last         last, best (in validation), or a step
+    """
+    from halocline.run.export import export as job
+
+    launch(lambda comm: job(run, overrides or [], comm))
 
 
 @app.command()

@@ -1,13 +1,13 @@
 """What the ocean does when Halocline finds its state, or the generated one, not physical."""
 
 import json
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 from basin_jobs import STEPS, Done, Job, assert_same_bits
+
+from halocline.run.run_folder import load_generator, save_generator, start_run_folder
 
 LAG = {"lag": 2}
 
@@ -51,11 +51,12 @@ def test_rejected_ocean_stops_with_its_restart_and_exit_code_3(job, judged, last
 def strict(case, tmp_path_factory) -> Path:
     """The generator with a threshold that no state of this ocean keeps."""
     folder = tmp_path_factory.mktemp("strict") / "generator"
-    shutil.copytree(case.generator, folder)
-    content = torch.load(folder / "checkpoint.pt", weights_only=True)
-    thresholds = json.loads(content["thresholds"])
+    generator = load_generator(case.generator)
+    thresholds = json.loads(generator.thresholds)
     thresholds["limits"]["salinity_volume_mean"] = dict(low=0, high=1, reject_low=0, reject_high=1)
-    torch.save({**content, "thresholds": json.dumps(thresholds)}, folder / "checkpoint.pt")
+    start_run_folder(folder, generator)
+    changed = replace(generator, thresholds=json.dumps(thresholds))
+    save_generator(folder, changed, generator.denoiser.network.state_dict())
     return folder
 
 

@@ -16,8 +16,8 @@ from halocline.physics.verdict import Thresholds
 from halocline.run.bridge_config import read_bridge_config
 from halocline.run.contract import OK, REJECT, Declaration, FieldDeclaration
 from halocline.run.emulator import Emulator
-from halocline.run.generator import load_generator
 from halocline.run.restart import restart
+from halocline.run.run_folder import load_generator
 from halocline.run.sample import sample
 from halocline.run.train import train
 from halocline.state.variables import VARIABLES

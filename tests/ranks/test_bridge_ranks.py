@@ -11,7 +11,7 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "run"))  # the tiny case, and a stand-in for a rank of a model
 
-from case import NI, NJ, OCEAN, Case, here, mask_of, seasonal_states
+from case import NI, NJ, OCEAN, Case, copy_with_header, here, mask_of, seasonal_states
 from host import UNTOUCHED, Model, write_config
 
 from halocline.io.nemo import read_restart
@@ -22,8 +22,8 @@ from halocline.run.bridge import Bridge, mpi_library_version, start
 from halocline.run.bridge_config import read_bridge_config
 from halocline.run.contract import CONTRACT, EXCEPTION, GO_ON, OK, REJECT, START, STOP, ContractError
 from halocline.run.emulator import Emulator
-from halocline.run.generator import load_generator
 from halocline.run.judging import diagnose_fields
+from halocline.run.run_folder import load_content, load_generator
 
 WANTED = {"seed": 5, "member": 2, "month": 3}
 
@@ -41,12 +41,9 @@ def case(comm, tmp_path_factory) -> Case:
             assert here("sample", made.run, *words).status == 0
             assert here("restart", made.run, f"states={states}", "member=2", f"output={path}").status == 0
             torch.set_num_threads(1)
-            few = torch.load(made.run / "checkpoint.pt", weights_only=True)
-            config = yaml.safe_load(few["config"])
+            config = yaml.safe_load(load_content(made.run)["config"])
             config["lattice"]["tile"] = [16, 16]  # 2 tiles: fewer than the ranks of some launches
-            (made.folder / "large").mkdir()
-            torch.save({**few, "config": yaml.safe_dump(config)}, made.folder / "large" / "checkpoint.pt")
-            (made.folder / "large" / "grid.nc").write_bytes((made.run / "grid.nc").read_bytes())
+            copy_with_header(made.run, made.folder / "large", config=yaml.safe_dump(config))
     return comm.broadcast(made)
 
 

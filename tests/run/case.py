@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,13 +15,15 @@ from unittest import mock
 
 import netCDF4
 import numpy as np
+import safetensors.torch
 import torch
 import yaml
 
 from halocline.__main__ import app
 from halocline.mesh.communicator import Serial
 from halocline.mesh.grid import Grid, box_grid
-from halocline.run.generator import load_checkpoint
+from halocline.run.checkpoints import find_checkpoint
+from halocline.run.run_folder import NETWORK, WEIGHTS, load_content
 from halocline.state.variables import VARIABLES, Variable
 
 NK, NJ, NI = 4, 13, 19
@@ -96,8 +99,8 @@ def mask_of(name: str, grid: Grid) -> np.ndarray:
     return grid.mask(row.point) if row.is_3d else grid.mask(row.point)[:1]
 
 
-def write_output(path: Path, states: dict[str, np.ndarray], **units: str) -> None:
-    """Writes states as NEMO's output: monthly dates of a 360-day calendar, land as fill values."""
+def write_output(path: Path, states: dict[str, np.ndarray], first: int = 1, **units: str) -> None:
+    """Writes states as NEMO's output: every second month of a 360-day calendar, land as fill values."""
     with netCDF4.Dataset(path, "w") as file:
         file.createDimension("time_counter", None)
         sizes = next(x.shape[1:] for x in states.values() if x.shape[1] > 1)
@@ -107,7 +110,7 @@ def write_output(path: Path, states: dict[str, np.ndarray], **units: str) -> Non
         time.setncatts({"units": "seconds since 0001-01-01 00:00:00", "calendar": "360_day"})
         for name, x in states.items():
             write_variable(file, VARIABLES[name], x, units.get(name, VARIABLES[name].unit))
-        time[:] = 86400.0 * 60 * np.arange(1, STATES + 1)
+        time[:] = 86400.0 * 60 * np.arange(first, first + len(next(iter(states.values()))))
 
 
 def write_variable(file: netCDF4.Dataset, row: Variable, x: np.ndarray, unit: str) -> None:
@@ -203,7 +206,28 @@ def told(output: str) -> list[list[Result]]:
 
 def averaged(run: Path) -> dict[str, torch.Tensor]:
     """The weights that sample."""
-    return load_checkpoint(run)["averaged"]
+    tensors = load_content(run)["tensors"]
+    return {name.removeprefix(NETWORK): x for name, x in tensors.items() if name.startswith(NETWORK)}
+
+
+def last_step(run: Path) -> int:
+    """Step of the last checkpoint."""
+    return find_checkpoint(run, "last").step
+
+
+def change_header(run: Path, **entries: str) -> None:
+    """Replaces entries beside the weights of a run folder."""
+    with safetensors.safe_open(run / WEIGHTS, "pt") as file:
+        header, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    safetensors.torch.save_file(tensors, run / WEIGHTS, {**header, **entries})
+
+
+def copy_with_header(run: Path, folder: Path, **entries: str) -> None:
+    """Copies what samples, with other entries beside the weights."""
+    folder.mkdir(exist_ok=True)
+    for name in (WEIGHTS, "grid.nc", "config.yaml"):
+        shutil.copy(run / name, folder)
+    change_header(folder, **entries)
 
 
 def same_bits(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
@@ -213,7 +237,7 @@ def same_bits(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
 
 def losses(run: Path) -> np.ndarray:
     """Table of training.csv, shape (step, 2): step and loss."""
-    return np.loadtxt(run / "training.csv", delimiter=",", skiprows=1, ndmin=2)
+    return np.loadtxt(run / "training.csv", delimiter=",", skiprows=1, ndmin=2, usecols=(0, 1))
 
 
 KILLED = -signal.SIGKILL

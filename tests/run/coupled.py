@@ -9,7 +9,7 @@ from halocline.mesh.communicator import AnyCommunicator
 from halocline.mesh.rearrange import Rect
 from halocline.run.bridge import Bridge
 from halocline.run.contract import CONTRACT
-from halocline.run.generator import load_generator
+from halocline.run.run_folder import load_generator
 
 STEPS = (24, 48, 72)
 

@@ -22,8 +22,8 @@ from halocline.physics.geometry import Geometry
 from halocline.physics.operators import geostrophic_velocity
 from halocline.physics.spectra import largest_wet_rectangle
 from halocline.physics.stability import density_step, interfaces
-from halocline.run.generator import load_generator
 from halocline.run.judging import diagnose_fields, eos_of
+from halocline.run.run_folder import load_generator
 from halocline.run.sample import adjust
 from halocline.run.statistics import level_statistics, surface_spectrum
 from halocline.state.variables import VARIABLES

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 import yaml
 from case import (
@@ -20,8 +21,10 @@ from case import (
     Result,
     accident,
     alone,
+    change_header,
     command,
     here,
+    last_step,
     seasonal_states,
     several,
     told,
@@ -32,10 +35,11 @@ from case import (
 from halocline.io.nemo import read_member, write_restart, write_states
 from halocline.io.store import save_grid
 from halocline.mesh.grid import Grid, box_grid
+from halocline.run.checkpoints import find_checkpoint, write_manifest
 from halocline.run.config import DataConfig, LatticeConfig, RunConfig, SamplingConfig
 from halocline.run.evaluate import EvaluateOptions
-from halocline.run.generator import load_checkpoint
 from halocline.run.restart import RestartOptions
+from halocline.run.run_folder import WEIGHTS, load_content
 from halocline.run.sample import SampleOptions, allowance
 from halocline.state.state import Standardisation
 from halocline.state.variables import VARIABLES
@@ -109,27 +113,35 @@ MISTAKES = {
     ),
     "checkpoint to go on from is damaged": (
         "train {config} output={bad}/damaged",
-        r"Checkpoint .*damaged/checkpoint.pt cannot be read \(\w+\): it is damaged or not a checkpoint; train again",
+        r"has no checkpoint that is whole. Checkpoint .*step-0000100: .* does not match its checksum. Restore one, or",
     ),
     "run folder is none": (
         "sample {bad} output={out}/states.nc",
-        r"holds no checkpoint.pt, expected a run folder: make one with `halocline train`",
+        r"holds no generator.safetensors, expected a run folder: make one with `halocline train`",
     ),
     "checkpoint is cut off": (
         "sample {bad}/short output={out}/states.nc",
-        r"Checkpoint .*short/checkpoint.pt cannot be read \(\w+\): it is damaged",
+        r"Weights .*short/generator.safetensors cannot be read \(\w+\): the file is damaged",
     ),
     "checkpoint has another format": (
         "sample {bad}/newer output={out}/states.nc",
-        r"Checkpoint .* has format 99, expected 1: it was written by Halocline 9.9, this is .*; train again or use",
+        r"Weights .* have format 99, expected 2: they were written by Halocline 9.9, this is .*; train again or use",
     ),
     "checkpoint lacks entries": (
         "sample {bad}/lacking output={out}/states.nc",
-        r"Checkpoint .*lacking/checkpoint.pt lacks averaged, parameters.scale: it is damaged or of another version",
+        r"Weights .*lacking/generator.safetensors lack parameters.scale: the file is of another version",
+    ),
+    "a bit of the weights has changed": (
+        "sample {bad}/damaged output={out}/states.nc",
+        r"Weights .*damaged/generator.safetensors do not match their checksum: the file is damaged",
+    ),
+    "weights are of another network": (
+        "sample {bad}/wider output={out}/states.nc",
+        r"Weights .* have .* of shape .*, expected .*: they are of another network; restore config.yaml of their run",
     ),
     "checkpoint is of another grid": (
         "sample {bad}/mixed output={out}/states.nc",
-        r"was trained on grid \w{16}, but .*grid.nc is grid \w{16}: the folder was mixed from two runs",
+        r"were trained on grid \w{16}, but .*grid.nc is grid \w{16}: the folder was mixed from two runs",
     ),
     "option is unknown": (SAMPLE + "member=3", r"Unknown key 'member', expected one of .* Did you mean 'members'\?"),
     "setting of the sampler is unknown": (
@@ -220,19 +232,24 @@ def spoil(bad: Path, case: Case) -> None:
 
 def spoil_runs(bad: Path, case: Case, other: Grid) -> None:
     """Makes run folders that are none."""
-    for name in ("short", "damaged", "newer", "mixed", "coefficients", "lacking"):
+    for name in ("short", "damaged", "newer", "mixed", "coefficients", "lacking", "wider"):
         shutil.copytree(case.run, bad / name)
-    truncate(bad / "short" / "checkpoint.pt")
-    raw = bytearray((bad / "damaged" / "checkpoint.pt").read_bytes())
-    raw[len(raw) // 2] ^= 1  # one bit of a weight
-    (bad / "damaged" / "checkpoint.pt").write_bytes(raw)
-    change(bad / "newer", format=99, version="9.9")
+    truncate(bad / "short" / WEIGHTS)
+    for path in (bad / "damaged" / WEIGHTS, *(bad / "damaged").rglob("averages-*")):
+        raw = bytearray(path.read_bytes())
+        raw[-len(raw) // 4] ^= 1  # one bit of a weight
+        path.write_bytes(raw)
+    change_header(bad / "newer", format="99", version="9.9")
     config = yaml.safe_load((case.run / "config.yaml").read_text())
     config["data"]["coefficients"] = {"rn_a0": 0.2}
-    content = torch.load(bad / "lacking" / "checkpoint.pt", weights_only=True)
-    del content["averaged"], content["parameters"]["scale"]
-    torch.save(content, bad / "lacking" / "checkpoint.pt")
-    change(bad / "coefficients", config=yaml.safe_dump(config))
+    tensors = safetensors.torch.load_file(bad / "lacking" / WEIGHTS)
+    del tensors["parameters.scale"]
+    header = {k: v for k, v in load_content(case.run).items() if k != "tensors"} | {"step": "1"}
+    safetensors.torch.save_file(tensors, bad / "lacking" / WEIGHTS, header)
+    change_manifest(bad / "coefficients", config=yaml.safe_dump(config))
+    wider = yaml.safe_load((case.run / "config.yaml").read_text())
+    wider["network"]["width"] = 16
+    change_header(bad / "wider", config=yaml.safe_dump(wider))
     save_grid(other, bad / "mixed" / "grid.nc")
 
 
@@ -249,10 +266,10 @@ def truncate(path: Path) -> None:
     path.write_bytes(raw[: 2 * len(raw) // 3])
 
 
-def change(run: Path, **values: object) -> None:
-    """Replaces entries of a checkpoint."""
-    path = run / "checkpoint.pt"
-    torch.save({**torch.load(path, weights_only=True), **values}, path)
+def change_manifest(run: Path, **values: object) -> None:
+    """Replaces entries of what the last checkpoint says of itself."""
+    checkpoint = find_checkpoint(run, "last")
+    write_manifest(checkpoint.folder, checkpoint.manifest | values)
 
 
 def arguments(mistake: str, places: dict[str, Path]) -> list[str]:
@@ -313,7 +330,7 @@ def test_more_ranks_than_windows_are_refused(fresh: Case, mpirun, tmp_path):
     assert status == 0, output
     (sampling, silent), (training, _) = told(output)
     assert "2 ranks for 1 tiles and 1 members: no division leaves work for every rank; start at" in sampling.sentence
-    assert "training.batch is 1 on 2 ranks, expected at least one sample per rank: raise" in training.sentence
+    assert "training.batch is 1 on 2 ranks in 1 parts each, expected at least 2, one window" in training.sentence
     assert silent.err == "" and [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
@@ -340,13 +357,13 @@ def cramped(tmp_path) -> Iterator[Callable[[int], Callable[[], None] | None]]:
 @pytest.mark.parametrize(
     ("job", "name", "left"),
     [
-        ("train {config} output={folder} training.steps=102", "checkpoint.pt", 2**18),
+        ("train {config} output={folder} training.steps=102", "weights-0001-of-0001.safetensors", 2**16),
         ("sample {run} members=60 output={folder}/states.nc", "states.nc", 2**16),
     ],
 )
 def test_full_disk_ends_with_a_sentence_and_the_old_file(job, name, left, places, cramped, tmp_path):
     shutil.copytree(places["run"], tmp_path, dirs_exist_ok=True)  # for the training, to go on from
-    old = (tmp_path / "checkpoint.pt").read_bytes()
+    old = (tmp_path / WEIGHTS).read_bytes()
     (tmp_path / name).write_bytes(old)
     before = cramped(left)
     result = alone(*command(*job.format(folder=tmp_path, **places).split()), before=before)
@@ -372,7 +389,7 @@ def test_disk_that_fills_up_ends_all_ranks_and_leaves_the_last_checkpoint(places
     status, output = mpirun(2, *accident("train-full", 0, 5, *words), cwd=tmp_path, limit=30)
     assert status == 1, output
     assert output.count("halocline: error: Cannot write") == output.count("halocline: error") == 1, output
-    assert load_checkpoint(run)["step"] == 3
+    assert last_step(run) == 3
     assert not list(run.glob(".*"))
 
 
@@ -395,7 +412,7 @@ def test_error_of_one_rank_ends_the_job_with_one_sentence(job: str, places, mpir
     assert output.count("halocline: error") == 1, output
     assert "halocline: error (rank 1): The disk of this node is gone." in output
     assert "Traceback" not in output
-    assert not list(tmp_path.rglob("*.pt")) and not list(tmp_path.rglob("*.part"))
+    assert not list(tmp_path.rglob("*.safetensors")) and not list(tmp_path.rglob("*.part"))
 
 
 def test_mistake_of_ours_is_told_once_from_where_it_happened(places, mpirun, tmp_path):

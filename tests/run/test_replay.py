@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 import yaml
-from case import PROGRAMS, Case, Result, here, several, told
+from case import PROGRAMS, Case, Result, copy_with_header, here, several, told
 from coupled import coupled
 from host import write_config
 
 from halocline.mesh.communicator import Serial
+from halocline.run.run_folder import load_content
 
 DTYPES = {1: "f4", 2: "f8"}  # of the recorded models, by their ranks
 Launch = Callable[..., tuple[int, str]]
@@ -82,11 +82,9 @@ ALL_EQUAL = {"ready": ["1", "1", "0"], "generate": ["1", "1", "0"], "observe": [
 def few_tiles(trained: Case, records: dict[int, Path], tmp_path_factory) -> list:
     """A command whose run folder has two tiles: a third rank is idle, and the answers are others."""
     folder = tmp_path_factory.mktemp("few")
-    checkpoint = torch.load(trained.run / "checkpoint.pt", weights_only=True)
-    config = yaml.safe_load(checkpoint["config"])
+    config = yaml.safe_load(load_content(trained.run)["config"])
     config["lattice"]["tile"] = [16, 16]
-    torch.save({**checkpoint, "config": yaml.safe_dump(config)}, folder / "checkpoint.pt")
-    shutil.copy(trained.run / "grid.nc", folder)
+    copy_with_header(trained.run, folder, config=yaml.safe_dump(config))
     (folder / "bridge.yaml").write_text(yaml.safe_dump({"run": ".", "generate": {"seed": 3, "month": 6}}))
     return ["replay", folder / "bridge.yaml", records[2] / "record"]
 

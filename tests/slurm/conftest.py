@@ -1,32 +1,50 @@
 """A Slurm for these tests alone, and the small coupled ocean to run in it."""
 
+import os
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import f90nml
 import pytest
 import yaml
-from private_slurm import PrivateSlurm, obstacle
+from private_slurm import PROCESSORS, PrivateSlurm, obstacle
 
 sys.path.append(str(Path(__file__).parents[1] / "coupled"))  # the ocean of the coupled tests
 
 from basin_jobs import GRID, MEMBER, MONTH, SEED, TRAINING, Case, command, halocline
 
 
-@pytest.fixture(scope="session")
-def slurm() -> Iterator[PrivateSlurm]:
-    """One node with four processors, whatever the machine has; skips where there can be none."""
+@contextmanager
+def started(binds: bool) -> Iterator[PrivateSlurm]:
+    """A Slurm while the block runs; skips where there can be none."""
     if why := obstacle():
         pytest.skip(why)
-    with tempfile.TemporaryDirectory(prefix="slurm") as folder:  # short: sockets lie in it
-        made = PrivateSlurm(Path(folder))
+    with tempfile.TemporaryDirectory(prefix="slurm", ignore_cleanup_errors=True) as folder:  # short: for sockets
+        made = PrivateSlurm(Path(folder), binds)
         try:
             made.start()
             yield made
         finally:
             made.stop()
+
+
+@pytest.fixture(scope="session")
+def slurm() -> Iterator[PrivateSlurm]:
+    """One node with four processors, whatever the machine has, to which tasks are not bound."""
+    with started(binds=False) as made:
+        yield made
+
+
+@pytest.fixture
+def binding_slurm() -> Iterator[PrivateSlurm]:
+    """One node with the processors of the machine, to which tasks are bound; skips where there are less than two."""
+    if len(os.sched_getaffinity(0)) < max(2, PROCESSORS):
+        pytest.skip("two processors are needed, and the use of all that the machine has")
+    with started(binds=True) as made:
+        yield made
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,7 @@
-"""A Slurm of one node for the tests alone: own ports, own key, every file in one folder, gone when the tests end."""
+"""A Slurm for the tests alone: own ports, own key, every file in one folder, gone when the tests end.
+
+Its nodes all lie on this machine, each with a slurmd of its own. For MPI they are different ones.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,10 @@ from pathlib import Path
 
 DAEMONS = ("munged", "slurmctld", "slurmd")
 COMMANDS = ("sbatch", "srun", "scontrol", "scancel", "squeue", "sinfo")
-CPUS = 4  # declared, whatever the machine has: jobs of four tasks start on two cores
+NODES = ("n1", "n2")
+CPUS = 4  # of a node, declared, whatever the machine has: jobs of four tasks start on two cores
+PROCESSORS = os.cpu_count() or 1  # those that it has
+LIBC = ctypes.CDLL(None)
 START, STOP = 60.0, 20.0  # s
 DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl(2)
 
@@ -25,19 +31,18 @@ CONFIGURATION = """\
 ClusterName=tests
 SlurmctldHost={host}(127.0.0.1)
 SlurmctldPort={controller_port}
-SlurmdPort={node_port}
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
 AuthInfo=socket={folder}/munge.socket,cred_expire=5
 StateSaveLocation={folder}/state
-SlurmdSpoolDir={folder}/spool
+SlurmdSpoolDir={folder}/%n/spool
 SlurmctldPidFile={folder}/slurmctld.pid
-SlurmdPidFile={folder}/slurmd.pid
-TmpFS={folder}
+SlurmdPidFile={folder}/%n/slurmd.pid
+TmpFS={folder}/%n
 MpiDefault=none
 ProctrackType=proctrack/linuxproc
-TaskPlugin=task/none
+TaskPlugin={task_plugin}
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
 SchedulerParameters=batch_sched_delay=0,sched_interval=2,bf_interval=2
@@ -46,7 +51,9 @@ JobAcctGatherType=jobacct_gather/none
 JobRequeue=0
 KillWait=10
 SlurmdParameters=config_overrides
-NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} CoresPerSocket={cpus} RealMemory={memory} State=UNKNOWN
+GresTypes=gpu
+NodeName={nodes} NodeHostname={host} NodeAddr=127.0.0.1 Port={node_ports} CPUs={cpus} CoresPerSocket={cpus} \
+RealMemory={memory} Gres=gpu:1 State=UNKNOWN
 PartitionName=tests Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 """
 
@@ -78,36 +85,43 @@ class PrivateSlurm:
 
     Arguments:
         folder: Of every file of theirs; its path is short, since sockets lie in it.
+        binds: Whether tasks are bound to processors. There is one node then, with only as many as there are.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, binds: bool = False) -> None:
+        self.folder, self.binds = folder, binds
+        self.nodes = NODES[:1] if binds else NODES
         self.processes: list[subprocess.Popen[bytes]] = []
-        self.environment = {**os.environ, "SLURM_CONF": str(folder / "slurm.conf")}
+        own = {"SLURM_CONF": str(folder / "slurm.conf"), "OMPI_MCA_mpi_yield_when_idle": "1"}
+        self.environment = {**os.environ, **own}
 
     def start(self) -> None:
-        """Starts the daemons and waits until the node takes jobs.
+        """Starts the daemons and waits until the nodes take jobs.
 
         Raises:
             RuntimeError: It does not within a minute; the text holds the ends of the logs.
         """
-        for name in ("state", "spool"):
-            (self.folder / name).mkdir()
+        for name in ("state", *(f"{node}/spool" for node in self.nodes)):
+            (self.folder / name).mkdir(parents=True)
         key = self.folder / "munge.key"
         key.touch(mode=0o400)
         key.write_bytes(secrets.token_bytes(1024))
-        (self.folder / "slurm.conf").write_text(configuration(self.folder))
+        (self.folder / "slurm.conf").write_text(configuration(self.folder, self.nodes, self.binds))
+        (self.folder / "gres.conf").write_text("AutoDetect=off\nName=gpu File=/dev/null\n")  # in name only
         files = {"key": key, "socket": "munge.socket", "pid": "munged.pid", "log": "munged.log", "seed": "munge.seed"}
         options = [f"--{name}-file={self.folder / file}" for name, file in files.items() if name != "socket"]
         self._daemon("munged", "--foreground", "--force", f"--socket={self.folder / files['socket']}", *options)
         self._await(lambda: (self.folder / files["socket"]).exists())
         self._daemon("slurmctld", "-D")
-        self._daemon("slurmd", "-D")
-        self._await(lambda: self.call("sinfo", "-h", "-o", "%T", check=False).strip() == "idle")
+        for node in self.nodes:
+            self._daemon("slurmd", "-D", "-N", node)
+        ready = ["idle"] * len(self.nodes)
+        self._await(lambda: self.call("sinfo", "-h", "-N", "-o", "%T", check=False).split() == ready)
 
     def stop(self) -> None:
         """Cancels what still runs and stops the daemons, the last first."""
-        if len(self.processes) == len(DAEMONS) and all(process.poll() is None for process in self.processes):
+        started = len(self.processes) == len(DAEMONS) - 1 + len(self.nodes)
+        if started and all(process.poll() is None for process in self.processes):
             self.call("scancel", "--full", "--signal=KILL", "--user=root", check=False)
             self.call("scancel", "--user=root", check=False)
             until(lambda: not self.call("squeue", "-h", check=False).strip(), STOP)
@@ -137,7 +151,8 @@ class PrivateSlurm:
     def wait(self, number: int, cwd: Path, limit: float) -> Job:
         """Waits for the end of a job; one that outlives the limit, in seconds, is cancelled and fails the test."""
         ended = until(lambda: self.state(number) not in ("PENDING", "RUNNING", "COMPLETING", "REQUEUED"), limit)
-        output = (cwd / f"job-{number}.out").read_text(errors="replace")
+        file = cwd / f"job-{number}.out"
+        output = file.read_text(errors="replace") if file.exists() else ""
         if not ended:
             state = self.describe(number)
             self.call("scancel", "--full", "--signal=KILL", number, check=False)
@@ -164,12 +179,12 @@ class PrivateSlurm:
 
     def tasks(self, number: int) -> dict[int, int]:
         """Process of each task of a job's first step, by its rank; empty before they run."""
-        lines = self.call("scontrol", "listpids", f"{number}.0", check=False).splitlines()[1:]
-        rows = [line.split() for line in lines]
+        lists = [self.call("scontrol", "listpids", f"{number}.0", node, check=False) for node in self.nodes]
+        rows = [line.split() for lines in lists for line in lines.splitlines()[1:]]
         return {int(rank): int(pid) for pid, _, _, _, rank in rows if rank.isdigit()}
 
     def _daemon(self, name: str, *arguments: str) -> None:
-        log = (self.folder / f"{name}.log").open("wb")
+        log = (self.folder / f"{name}.log").open("ab")
         command = [str(program(name)), *arguments]
         process = subprocess.Popen(
             command, env=self.environment, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
@@ -185,13 +200,14 @@ class PrivateSlurm:
             raise RuntimeError("The private Slurm did not start.\n" + "\n".join(logs))
 
 
-def configuration(folder: Path) -> str:
+def configuration(folder: Path, nodes: Sequence[str], binds: bool) -> str:
     """Text of slurm.conf."""
-    controller_port, node_port = free_ports(2)
+    controller_port, *node_ports = free_ports(1 + len(nodes))
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2**20 * 4 // 5
     return CONFIGURATION.format(
-        folder=folder, host=socket.gethostname().split(".")[0], controller_port=controller_port, node_port=node_port,
-        cpus=CPUS, memory=memory,
+        folder=folder, host=socket.gethostname().split(".")[0], controller_port=controller_port, nodes=",".join(nodes),
+        node_ports=",".join(map(str, node_ports)), cpus=PROCESSORS if binds else CPUS, memory=memory,
+        task_plugin="task/affinity" if binds else "task/none",
     )  # fmt: skip
 
 
@@ -216,4 +232,4 @@ def until(condition: Callable[[], object], limit: float, pause: float = 0.2) -> 
 
 def die_with_parent() -> None:
     """Asks the kernel to end this process when its parent ends, however that happens."""
-    ctypes.CDLL(None).prctl(DEATH_SIGNAL, signal.SIGTERM)
+    LIBC.prctl(DEATH_SIGNAL, signal.SIGTERM)

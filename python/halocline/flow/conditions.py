@@ -7,7 +7,9 @@ they do not depend on the number of ranks. Conditions per sample are the season 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -16,9 +18,13 @@ from torch import Tensor
 from halocline.mesh.grid import Grid
 from halocline.mesh.layout import Layout
 
-__all__ = ["CellConditions", "position_features", "sample_conditions", "season_features"]
+__all__ = [
+    "Augmentation", "CellConditions", "extra_conditions", "extra_count", "position_features", "sample_conditions",
+    "season_features",
+]  # fmt: skip
 
 HARMONICS = 2  # of the year: a sine alone cannot follow a mixed layer that deepens slowly and shoals fast
+MASK_POINTS = ("T", "U", "V")  # points of the surface masks, the first conditions per cell
 WAVES = 4  # position features per direction: resolves a quarter of the domain, learned features do the rest
 
 
@@ -40,6 +46,49 @@ def season_features(season: Tensor) -> Tensor:
 def sample_conditions(season: Tensor, parameters: Tensor) -> Tensor:
     """Joins season and standardised parameters, shapes (sample) and (sample, parameter)."""
     return torch.cat([season_features(season), parameters.float()], dim=1)
+
+
+class Augmentation(Protocol):
+    """Says at which scales and in which attitudes states are learned; `TrainingConfig` does."""
+
+    @property
+    def scales(self) -> tuple[int, ...]:
+        """Coarsening factors."""
+        ...
+
+    @property
+    def symmetries(self) -> str:
+        """"none", "flips" or "all"."""
+        ...
+
+
+def extra_count(scales: Sequence[int], symmetries: str) -> int:
+    """Counts the conditions per sample that augmentation adds; all are 0 for the states as they stand."""
+    return (tuple(scales) != (1,)) + 3 * (symmetries != "none")
+
+
+def extra_conditions(augmentation: Augmentation, scales: Tensor, symmetries: Tensor) -> Tensor:
+    r"""Tells the network at which scale and in which attitude it sees a sample.
+
+    These are :math:`\log_2(f) / 3` where there are scales other than 1, and where there are symmetries, one number for
+    each of flip along i, flip along j, and transposition: 1 where it was done, else 0.
+
+    Arguments:
+        augmentation: What is learned.
+        scales: Coarsening factor f of each sample, shape (sample).
+        symmetries: flip_i + 2 flip_j + 4 transposed of each sample, shape (sample).
+
+    Returns:
+        Shape (sample, `extra_count`), float32.
+
+    Collective: no.
+    """
+    columns = []
+    if tuple(augmentation.scales) != (1,):
+        columns.append(scales.double().log2() / 3)
+    if augmentation.symmetries != "none":
+        columns += [(symmetries // bit % 2).double() for bit in (1, 2, 4)]
+    return torch.stack(columns, dim=1).float() if columns else torch.zeros(len(scales), 0)
 
 
 def position_features(count: int, periodic: bool) -> np.ndarray:
@@ -87,7 +136,7 @@ class CellConditions:
 def static_fields(grid: Grid) -> np.ndarray:
     """Stacks surface masks, bathymetry relative to the deepest cell, and position: (static, nj, ni)."""
     depth = grid.bathymetry
-    masks = [np.asarray(m.any(axis=0)) for m in (grid.tmask, grid.umask, grid.vmask)]
+    masks = [np.asarray(grid.mask(point).any(axis=0)) for point in MASK_POINTS]
     along_j = position_features(grid.nj, grid.periodic_j)[:, :, None]
     along_i = position_features(grid.ni, grid.periodic_i)[:, None, :]
     shape = (grid.nj, grid.ni)

@@ -136,12 +136,12 @@ class ModelFile:
             result[part.target] = False
         return result
 
-    def read(self, name: str, records: slice = slice(None)) -> np.ndarray:
+    def read(self, name: str, records: slice | tuple[slice, ...] = slice(None)) -> np.ndarray:
         """Reads a variable; missing numbers are NaN, missing integers 0.
 
         Arguments:
             name: Variable.
-            records: Along the first dimension, if it has more than (y, x).
+            records: Along the first dimension, or the first ones, if it has more than (y, x).
 
         Raises:
             ValueError: There is no such variable.
@@ -169,7 +169,7 @@ class ModelFile:
         attribute = self.attributes.get(name)
         return float(attribute) if isinstance(attribute, (int, float, np.number)) else None
 
-    def _read_file(self, path: Path, name: str, records: slice) -> np.ndarray:
+    def _read_file(self, path: Path, name: str, records: slice | tuple[slice, ...]) -> np.ndarray:
         with open_dataset(path) as dataset:
             if name not in dataset.variables:
                 raise ValueError(

@@ -12,10 +12,11 @@ import numpy as np
 from halocline.io.calendar import Stamps, from_dates, from_ndastp
 from halocline.io.checks import check_land, check_salt, check_shape, check_unit, check_wet, mask_of
 from halocline.io.modelfile import ModelFile
+from halocline.io.state_files import StateFile, StateSource
 from halocline.mesh.grid import Grid
 from halocline.state.variables import Variable, variable
 
-__all__ = ["States", "read_field", "read_states"]
+__all__ = ["States", "open_states", "read_field", "read_states"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,15 +87,52 @@ def read_states(
 
     Collective: no.
     """
+    source = open_states(paths, variables, grid, parameters=parameters)
+    return source.read(_choose(source.stamps, time, first_year, last_year))
+
+
+def open_states(
+    paths: str | Path | Iterable[str | Path],
+    variables: Sequence[str],
+    grid: Grid,
+    *,
+    parameters: Sequence[str] = (),
+) -> StateSource:
+    """Finds the states of all files, to be read in parts; see `read_states`.
+
+    Collective: no.
+    """
     rows = [variable(name) for name in variables]
     files = [_Source.open(path, rows) for path in _expand(paths)]
     stamps = _agreed_stamps(files, rows)
-    chosen = _choose(stamps, time, first_year, last_year)
-    fields = {row.name: _read_variable(row, files, chosen, grid) for row in rows}
     first = [source for source in files if rows[0].name in source.names]
-    values = {name: _parameter(name, first)[chosen] for name in parameters}
-    kept = stamps.take(chosen)
-    return States(fields, kept.year, kept.month, kept.season, kept.time, values)
+    values = {name: _parameter(name, first) for name in parameters}
+
+    def read(chosen: np.ndarray) -> States:
+        fields = {row.name: _read_variable(row, files, chosen, grid) for row in rows}
+        kept = stamps.take(chosen)
+        some = {name: x[chosen] for name, x in values.items()}
+        return States(fields, kept.year, kept.month, kept.season, kept.time, some)
+
+    return StateSource(_listed(files, rows), stamps, values, read)
+
+
+def _listed(sources: Sequence[_Source], rows: Sequence[Variable]) -> list[StateFile]:
+    """Says which files hold which states: one of the first variable, and those of the others at the same times."""
+    spans = {row.name: _spans(row, sources) for row in rows}
+    distinct = {span for row in rows for span in spans[row.name]}
+    found = []
+    for paths, low, high in spans[rows[0].name]:
+        beside = {path for others, first, end in distinct if first < high and low < end for path in others}
+        found.append(StateFile(paths[0], low, high - low, tuple(sorted(beside | set(paths)))))
+    return found
+
+
+def _spans(row: Variable, sources: Sequence[_Source]) -> list[tuple[tuple[Path, ...], int, int]]:
+    """Files that hold a variable, with the numbers of their first state and of the one behind the last."""
+    holding = [source for source in sources if row.name in source.names]
+    ends = np.cumsum([len(source.stamps) for source in holding]).tolist()
+    return [(tuple(s.file.paths), end - len(s.stamps), end) for s, end in zip(holding, ends, strict=True)]
 
 
 @dataclass(frozen=True)

@@ -59,8 +59,12 @@ class DGFile:
     def __contains__(self, name: str) -> bool:
         return name in self.dimensions
 
-    def read(self, name: str) -> np.ndarray:
+    def read(self, name: str, records: slice = slice(None)) -> np.ndarray:
         """Reads a variable as it is in the file, float64; fill values stay.
+
+        Arguments:
+            name: Variable.
+            records: Along time, if it has that.
 
         Raises:
             ValueError: There is no such variable.
@@ -74,16 +78,17 @@ class DGFile:
             )
         with open_dataset(self.path) as dataset:
             dataset["data"].set_auto_maskandscale(False)
-            return np.asarray(dataset["data"][name][...], np.float64)
+            where = records if self.dimensions[name][:1] == ("time",) else ...
+            return np.asarray(dataset["data"][name][where], np.float64)
 
-    def read_mean(self, name: str) -> np.ndarray:
+    def read_mean(self, name: str, records: slice = slice(None)) -> np.ndarray:
         """Reads cell means, (..., y, x): the first DG component where there are several; fill values are NaN.
 
-        Raises: as `read`.
+        Arguments and raises: as `read`.
 
         Collective: no.
         """
-        x = self.read(name)
+        x = self.read(name, records)
         if self.dimensions[name][-1] == "dg_comp":
             x = x[..., 0]
         return np.where(np.abs(x) < FILL, x, np.nan)

@@ -19,10 +19,11 @@ from halocline.io.modelfile import ModelFile, open_dataset
 from halocline.io.nemo_states import States
 from halocline.io.nextsim_files import DGFile, is_dg
 from halocline.io.nextsim_grid import check_sea, positions
+from halocline.io.state_files import StateFile, StateSource
 from halocline.mesh.grid import Grid
 from halocline.state.variables import Variable, variable
 
-__all__ = ["DG_NAMES", "holds_nextsim", "read_states"]
+__all__ = ["DG_NAMES", "holds_nextsim", "open_states", "read_states"]
 
 DG_NAMES = {
     "concentration": "cice",
@@ -43,11 +44,17 @@ CENTRES = 1.0e-6
 
 @dataclass(frozen=True)
 class _Source:
-    """A file, its times, and how a variable is read from it: (state, 1, j, i), NaN where a value is missing."""
+    """A file, its times, and how a variable is read from it.
+
+    Attributes:
+        path: Of the file.
+        stamps: Of all its states.
+        read: From a variable and the numbers of states, ascending, to (state, 1, j, i), NaN where a value is missing.
+    """
 
     path: Path
     stamps: Stamps
-    read: Callable[[Variable], np.ndarray]
+    read: Callable[[Variable, np.ndarray], np.ndarray]
 
 
 def holds_nextsim(path: Path | str) -> bool:
@@ -93,6 +100,21 @@ def read_states(
 
     Collective: no.
     """
+    source = open_states(paths, variables, grid, parameters=parameters)
+    return source.read(_kept(source.stamps, first_year, last_year))
+
+
+def open_states(
+    paths: str | Path | Iterable[str | Path],
+    variables: Sequence[str],
+    grid: Grid,
+    *,
+    parameters: Sequence[str] = (),
+) -> StateSource:
+    """Finds the states of all files, to be read in parts; see `read_states`.
+
+    Collective: no.
+    """
     if parameters:
         raise ValueError(
             f"Parameters {', '.join(parameters)} were asked for, but neXtSIM's files hold none: leave data.parameters "
@@ -100,10 +122,22 @@ def read_states(
         )
     rows = [variable(name) for name in variables]
     sources = [_open(path, grid) for path in _expand(paths)]
-    fields = {row.name: np.concatenate([_checked(row, source, grid) for source in sources]) for row in rows}
     stamps = Stamps.concatenate([source.stamps for source in sources])
-    states = States(fields, stamps.year, stamps.month, stamps.season, stamps.time, {})
-    return states.select(_kept(stamps, first_year, last_year))
+    ends = np.cumsum([len(source.stamps) for source in sources]).tolist()
+    files = [StateFile(s.path, end - len(s.stamps), len(s.stamps)) for s, end in zip(sources, ends, strict=True)]
+
+    def read(chosen: np.ndarray) -> States:
+        parts: dict[str, list[np.ndarray]] = {row.name: [] for row in rows}
+        for source, file in zip(sources, files, strict=True):
+            mine = chosen[(chosen >= file.first) & (chosen < file.first + file.count)] - file.first
+            if len(mine):
+                for row in rows:
+                    parts[row.name].append(_checked(row, source, mine, grid))
+        kept = stamps.take(chosen)
+        fields = {name: np.concatenate(found) for name, found in parts.items()}
+        return States(fields, kept.year, kept.month, kept.season, kept.time, {})
+
+    return StateSource(files, stamps, {}, read)
 
 
 def _expand(paths: str | Path | Iterable[str | Path]) -> list[Path]:
@@ -129,12 +163,13 @@ def _open_dg(path: Path, grid: Grid) -> _Source:
     file = DGFile(path)
     _check_centres(file, grid)
 
-    def read(row: Variable) -> np.ndarray:
+    def read(row: Variable, records: np.ndarray) -> np.ndarray:
         if row.name not in DG_NAMES:
             raise ValueError(f"Variable {row.name} is not one of {', '.join(DG_NAMES)}, which neXtSIM_DG has.")
-        x = file.read_mean(DG_NAMES[row.name])
+        low, high = int(records.min()), int(records.max()) + 1
+        x = file.read_mean(DG_NAMES[row.name], slice(low, high))
         x = 1.0 - x if row.name == "damage" else x
-        return (x if x.ndim == 3 else x[None])[:, None]
+        return (x[records - low] if x.ndim == 3 else x[None])[:, None]
 
     return _Source(path, _dg_stamps(path), read)
 
@@ -185,21 +220,32 @@ def _open_trajectories(path: Path, grid: Grid) -> _Source:
             "paths of the states."
         )
     stamps = from_dates(file.read("time"), file.unit("time"), file.calendar("time"))
-    count = int(np.prod(_leading_sizes(path)))
+    leading = _leading_sizes(path)
     if "mask" in file:
         check_sea(file.read("mask") == 1, grid, path, "name the grid file of the same configuration")
 
-    def read(row: Variable) -> np.ndarray:
+    def read(row: Variable, records: np.ndarray) -> np.ndarray:
         name = row.nextsim
         if not name or name not in file:
             raise ValueError(f"File {path} lacks {name or row.name}: leave {row.name} out of the variables.")
+        if file.dimensions[name] != file.dimensions["sic"]:
+            raise ValueError(
+                f"{name} of {path} has dimensions {file.dimensions[name]}, expected those of sic, "
+                f"{file.dimensions['sic']}: leave {row.name} out of the variables."
+            )
         check_unit(row, file.unit(name), f"{row.name} ({name} of {path})")
-        x = file.read(name)
-        x = x.reshape(-1, 1, *x.shape[-2:])
+        parts = []
+        for number in np.unique(records // len(stamps)):
+            mine = records[records // len(stamps) == number] % len(stamps)
+            low, high = int(mine.min()), int(mine.max()) + 1
+            place = (slice(int(k), int(k) + 1) for k in np.unravel_index(number, leading))
+            x = file.read(name, (*place, slice(low, high)))
+            parts.append(x.reshape(-1, 1, *x.shape[-2:])[mine - low])
+        x = np.concatenate(parts)
         check_land(row, x, grid, f"{row.name} ({name} of {path})")
         return x
 
-    return _Source(path, Stamps.concatenate([stamps] * count), read)
+    return _Source(path, Stamps.concatenate([stamps] * int(np.prod(leading))), read)
 
 
 def _leading_sizes(path: Path) -> tuple[int, ...]:
@@ -209,14 +255,14 @@ def _leading_sizes(path: Path) -> tuple[int, ...]:
     return shape[:-3]
 
 
-def _checked(row: Variable, source: _Source, grid: Grid) -> np.ndarray:
-    """One variable of a file, NaN on land.
+def _checked(row: Variable, source: _Source, records: np.ndarray, grid: Grid) -> np.ndarray:
+    """One variable of some states of a file, NaN on land.
 
     Raises:
         ValueError: Shape or values are not as expected.
     """
     where = f"{row.name} of {source.path}"
-    x = source.read(row)
+    x = source.read(row, records)
     check_shape(row, x.shape[1:], grid, where)
     check_wet(row, x, grid, where)
     return np.where(mask_of(row, grid), x, np.asarray(np.nan, x.dtype))

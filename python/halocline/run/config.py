@@ -7,17 +7,23 @@ relative to the folder of the file. The resolved form travels with each run fold
 from __future__ import annotations
 
 import dataclasses
-import difflib
-import types
-import typing
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import yaml
 
 from halocline.flow.networks import UNetConfig
+from halocline.run.config_reader import (
+    absolute,
+    apply_overrides,
+    at_least,
+    build,
+    lists,
+    one_of,
+    parse_overrides,
+)
 from halocline.state.variables import VARIABLES
 
 __all__ = [
@@ -25,7 +31,6 @@ __all__ = [
     "apply_overrides", "build", "parse_overrides", "read_config", "write_config",
 ]  # fmt: skip
 
-T = TypeVar("T")
 STATES = ("temperature", "salinity", "velocity_u", "velocity_v", "sea_level")
 
 
@@ -38,11 +43,13 @@ class DataConfig:
         states: Model output or restarts: a file, a list of files, or glob patterns.
         variables: Names from the variable table.
         first_year, last_year: Years to use, inclusive; none: all.
+        held_out_years: First and last of the years that are kept for validation and never trained on; none: no year.
         parameters: Names of scalars per state (in the files) that condition the generator.
         equation_of_state: "eos80", "teos10", "seos" or "dino" (seos with the coefficients of DINO), as the model.
         coefficients: Coefficients of the simplified equation of state, NEMO's namelist names.
         free_surface: "linear" (layers of constant thickness), "nonlinear" (all stretch with the column) or
             "top_layer" (the first alone follows the sea level).
+        store: Training store that `halocline data` makes of the states; "" is data.zarr in the output folder.
     """
 
     grid: str
@@ -50,12 +57,17 @@ class DataConfig:
     variables: tuple[str, ...] = STATES
     first_year: int | None = None
     last_year: int | None = None
+    held_out_years: tuple[int, ...] | None = None
     parameters: tuple[str, ...] = ()
     equation_of_state: str = "eos80"
     coefficients: dict[str, float] = field(default_factory=dict)
     free_surface: str = "linear"
+    store: str = ""
 
     def __post_init__(self) -> None:
+        years = self.held_out_years
+        if years is not None and (len(years) != 2 or years[0] > years[1]):
+            raise ValueError(f"data.held_out_years is {list(years)}, expected the first year and the last.")
         for name in self.variables:
             if name not in VARIABLES:
                 raise ValueError(
@@ -87,19 +99,39 @@ class TrainingConfig:
     Attributes:
         steps: Optimiser steps.
         batch: Tile windows per step, over all ranks.
-        learning_rate: Highest rate; warm-up over `warm_up` steps, then a cosine to zero.
+        accumulate: Parts in which each rank takes its share of a batch, one after the other, to save memory.
+        ranks: Ranks that the job must have; 0: any number.
+        zero: Stage of ZeRO: 0 shares nothing out over the ranks, 1 optimiser states, 2 gradients, too, 3 weights, too.
+        recompute: Forget activations and compute them again in the backward pass, to save memory.
+        learning_rate: Highest rate, after a linear warm-up over `warm_up` steps.
+        schedule: "cosine" (to zero at the last step) or "constant".
         weight_decay: Of AdamW.
         clip: Largest global norm of the gradient.
         ema: Decay of the averaged weights, which are the ones that sample.
         seed: Of weights, batches, times and noise.
-        precision: "fp32" or "bf16".
+        precision: "fp32", or "bf16" (weights of 16 bits beside master weights of 32).
         centre: "cell" subtracts the mean of each cell before scaling by level, "level" that of each level.
+        windows: "lattice" (those of the tiles, as in sampling) or "free" (anywhere).
+        least_wet: Wet cells that a free window must own, as a fraction of its cells.
+        scales: Coarsening factors of the states that are drawn, of 1, 2, 4, 8; the network is told which.
+        symmetries: "none", "flips" or "all" (flips and quarter turns); the network is told which.
+        cache: Memory for decoded chunks of the store, per rank, MiB.
+        prefetch: Batches read ahead.
+        divergence: Training stops where the loss exceeds its lowest by this factor, both as means of 50 steps.
         checkpoint_minutes: Time between checkpoints; a killed run loses at most this much.
+        keep: Checkpoints that are kept, the last ones, beside the best.
+        validate_steps: Steps between comparisons of generated with held-out states; 0: never.
+        validation_members: States generated for it.
     """
 
     steps: int = 6000
     batch: int = 16
+    accumulate: int = 1
+    ranks: int = 0
+    zero: int = 0
+    recompute: bool = False
     learning_rate: float = 2e-3
+    schedule: str = "cosine"
     warm_up: int = 100
     weight_decay: float = 1e-3
     clip: float = 1.0
@@ -107,18 +139,40 @@ class TrainingConfig:
     seed: int = 0
     precision: str = "bf16"
     centre: str = "cell"
+    windows: str = "lattice"
+    least_wet: float = 0.1
+    scales: tuple[int, ...] = (1,)
+    symmetries: str = "none"
+    cache: int = 512
+    prefetch: int = 2
+    divergence: float = 10.0
     checkpoint_minutes: float = 2.0
+    keep: int = 2
+    validate_steps: int = 1000
+    validation_members: int = 4
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch", "learning_rate", "clip", "checkpoint_minutes"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"training.{name} is {getattr(self, name)}, expected more than 0.")
+        for name in ("steps", "batch", "accumulate", "learning_rate", "clip", "checkpoint_minutes", "keep", "prefetch"):
+            at_least("training", self, name, 0, strictly=True)
+        for name in ("ranks", "warm_up", "weight_decay", "cache", "validate_steps"):
+            at_least("training", self, name, 0)
+        at_least("training", self, "validation_members", 1)
+        at_least("training", self, "divergence", 1, strictly=True)
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"training.seed is {self.seed}, expected an integer in [0, 2^32).")
         if not 0 <= self.ema < 1:
             raise ValueError(f"training.ema is {self.ema}, expected a number in [0, 1).")
+        if not 0 < self.least_wet <= 1:
+            raise ValueError(f"training.least_wet is {self.least_wet}, expected a fraction in (0, 1].")
+        if not self.scales or not set(self.scales) <= {1, 2, 4, 8} or len(set(self.scales)) < len(self.scales):
+            raise ValueError(f"training.scales is {list(self.scales)}, expected different ones of 1, 2, 4, 8.")
+        if self.zero not in range(4):
+            raise ValueError(f"training.zero is {self.zero}, expected a stage of 0, 1, 2 or 3.")
         one_of("training.precision", self.precision, ("fp32", "bf16"))
         one_of("training.centre", self.centre, ("cell", "level"))
+        one_of("training.schedule", self.schedule, ("cosine", "constant"))
+        one_of("training.windows", self.windows, ("lattice", "free"))
+        one_of("training.symmetries", self.symmetries, ("none", "flips", "all"))
 
 
 @dataclass(frozen=True)
@@ -172,119 +226,6 @@ class RunConfig:
             raise ValueError(f"sigma_given is {self.sigma_given}, expected a number in (0, 1].")
 
 
-def one_of(name: str, value: str, allowed: Sequence[str]) -> None:
-    """Raises ValueError unless `value` is one of `allowed`."""
-    if value not in allowed:
-        raise ValueError(f"{name} is '{value}', expected one of {', '.join(allowed)}.")
-
-
-def build(cls: type[T], values: Any, where: str) -> T:
-    """Builds a dataclass from a mapping read from YAML.
-
-    Raises:
-        ValueError: A key is unknown or missing, or a value has the wrong type; the sentence names it.
-
-    Collective: no.
-    """
-    if not isinstance(values, Mapping):
-        raise ValueError(f"{where or 'The configuration'} is {values!r}, expected keys and values.")
-    hints = typing.get_type_hints(cls)
-    fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
-    for key in values:
-        if key not in fields:
-            close = difflib.get_close_matches(str(key), fields, n=1)
-            hint = f" Did you mean '{close[0]}'?" if close else ""
-            raise ValueError(
-                f"Unknown key '{prefix(where)}{key}', expected one of {', '.join(fields)}.{hint}"
-            )
-    for name, f in fields.items():
-        required = f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
-        if required and name not in values:
-            raise ValueError(f"Key '{prefix(where)}{name}' is missing: add it to the configuration.")
-    return cls(**{k: convert(hints[k], v, f"{prefix(where)}{k}") for k, v in values.items()})
-
-
-def prefix(where: str) -> str:
-    """Puts a dot behind a section's name."""
-    return f"{where}." if where else ""
-
-
-def convert(hint: Any, value: Any, where: str) -> Any:
-    """Converts a YAML value to the annotated type, strictly."""
-    if dataclasses.is_dataclass(hint):
-        return build(typing.cast(type, hint), value, where)
-    origin, args = typing.get_origin(hint), typing.get_args(hint)
-    if origin is types.UnionType:
-        return convert_to_one_of(args, value, where)
-    if origin is tuple:
-        items = [value] if isinstance(value, (str, int, float)) else value
-        if not isinstance(items, Iterable) or isinstance(items, Mapping):
-            raise ValueError(f"{where} is {value!r}, expected a list.")
-        return tuple(convert(args[0], item, where) for item in items)
-    if origin is dict:
-        if not isinstance(value, Mapping):
-            raise ValueError(f"{where} is {value!r}, expected keys and values.")
-        return {str(k): convert(args[1], v, f"{where}.{k}") for k, v in value.items()}
-    return scalar(hint, value, where)
-
-
-def convert_to_one_of(hints: Sequence[Any], value: Any, where: str) -> Any:
-    """Converts to the first type that takes the value; none is taken where a type is optional."""
-    if value is None and types.NoneType in hints:
-        return None
-    *others, last = (hint for hint in hints if hint is not types.NoneType)
-    for hint in others:
-        try:
-            return convert(hint, value, where)
-        except ValueError:
-            continue
-    return convert(last, value, where)
-
-
-def scalar(kind: type, value: Any, where: str) -> Any:
-    """Checks a scalar; integers pass for floats, and 1e-3 (which YAML reads as a string) does, too."""
-    if kind is float and isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            pass
-    accepted = (int, float) if kind is float else (kind,)
-    if isinstance(value, bool) != (kind is bool) or not isinstance(value, accepted):
-        raise ValueError(f"{where} is {value!r}, expected a value of type {kind.__name__}.")
-    return kind(value)
-
-
-def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:
-    """Reads `key=value` arguments; values are YAML, keys may have dots.
-
-    Raises:
-        ValueError: An argument has no "=".
-    """
-    overrides: dict[str, Any] = {}
-    for argument in arguments:
-        key, equals, text = argument.partition("=")
-        if not equals or not key:
-            raise ValueError(f"Argument '{argument}' is not of the form key=value.")
-        try:
-            overrides[key] = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise ValueError(f"Argument '{argument}': the value is not YAML ({error}).") from error
-    return overrides
-
-
-def apply_overrides(values: dict[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """Sets dotted keys in nested dictionaries."""
-    for dotted, value in overrides.items():
-        *sections, key = dotted.split(".")
-        target = values
-        for section in sections:
-            target = target.setdefault(section, {})
-            if not isinstance(target, dict):
-                raise ValueError(f"Key '{dotted}': '{section}' is a value, not a section.")
-        target[key] = value
-    return values
-
-
 def read_config(path: Path, arguments: Sequence[str] = ()) -> RunConfig:
     """Reads a run configuration.
 
@@ -314,11 +255,11 @@ def read_config(path: Path, arguments: Sequence[str] = ()) -> RunConfig:
 
 
 def resolve_paths(values: dict[str, Any], folder: Path) -> None:
-    """Makes data.grid, data.states and output absolute."""
+    """Makes data.grid, data.states, data.store and output absolute."""
     data = values.get("data")
     if isinstance(data, dict):
-        for key in ("grid", "states"):
-            if key in data:
+        for key in ("grid", "states", "store"):
+            if data.get(key):
                 data[key] = absolute(data[key], folder)
     if "output" in values:
         values["output"] = absolute(values["output"], folder)
@@ -326,27 +267,11 @@ def resolve_paths(values: dict[str, Any], folder: Path) -> None:
 
 def resolve_paths_in_overrides(overrides: dict[str, Any]) -> dict[str, Any]:
     """The same for overrides, relative to the current folder."""
-    paths = ("data.grid", "data.states", "output")
-    return {k: absolute(v, Path.cwd()) if k in paths else v for k, v in overrides.items()}
-
-
-def absolute(value: Any, folder: Path) -> Any:
-    """Joins a path or a list of paths with a folder; other types are left for the type check."""
-    if isinstance(value, list):
-        return [absolute(item, folder) for item in value]
-    return str((folder / value).resolve()) if isinstance(value, str) else value
+    paths = ("data.grid", "data.states", "data.store", "output")
+    return {k: absolute(v, Path.cwd()) if k in paths and v else v for k, v in overrides.items()}
 
 
 def write_config(config: RunConfig) -> str:
     """Returns the YAML text of a configuration, which `read_config` reads back unchanged."""
     plain = yaml.safe_load(yaml.safe_dump(lists(dataclasses.asdict(config))))
     return yaml.safe_dump(plain, sort_keys=False)
-
-
-def lists(value: Any) -> Any:
-    """Replaces tuples by lists, which YAML knows."""
-    if isinstance(value, dict):
-        return {k: lists(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [lists(v) for v in value]
-    return value

@@ -22,8 +22,9 @@ from halocline.run.bridge_config import BridgeConfig
 from halocline.run.contract import ContractError, Declaration, FieldDeclaration, Judgement
 from halocline.run.emulator_contract import Contract, nearest_month_end
 from halocline.run.emulator_judge import Judge
-from halocline.run.generator import Generator, load_generator
+from halocline.run.generator import Generator
 from halocline.run.restart import velocity_names, with_velocity_on_tiles
+from halocline.run.run_folder import load_generator
 from halocline.run.sample import SampleOptions, generate_tiles, requested_parameters
 from halocline.run.teams import Team
 from halocline.run.verdict_log import VerdictLog, setting_of

@@ -18,10 +18,11 @@ from halocline.io.nemo import States
 from halocline.mesh.communicator import Communicator, Serial
 from halocline.physics.verdict import Thresholds, Verdict, judge
 from halocline.run.config import apply_overrides, build, parse_overrides
-from halocline.run.generator import Generator, load_generator
+from halocline.run.generator import Generator
 from halocline.run.judging import JUDGED, diagnose_fields
 from halocline.run.outputs import make_folder
 from halocline.run.report import draw_report
+from halocline.run.run_folder import load_generator
 from halocline.run.statistics import level_statistics, surface_spectrum
 from halocline.state.variables import VARIABLES
 

@@ -1,47 +1,31 @@
-"""The generator: everything that turns noise into a state, and the run folder that carries it.
-
-A run folder holds `config.yaml` (resolved), `grid.nc` (geometry and masks) and `checkpoint.pt` (weights,
-normalisation, thresholds); sampling needs nothing else.
-"""
+"""The generator: everything that turns noise into a state, on its grid."""
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
 
 import torch
-import yaml
 from torch import Tensor
 
-from halocline import __version__
-from halocline.flow.conditions import CellConditions, sample_conditions
+from halocline.flow.conditions import CellConditions, extra_count, sample_conditions
 from halocline.flow.denoiser import PreconditionedDenoiser
 from halocline.flow.networks import UNet
 from halocline.flow.networks.unet import window_problem
 from halocline.flow.path import LinearPath, VariancePreservingPath
 from halocline.flow.path import Path as FlowPath
 from halocline.flow.tiled import TiledDenoiser
-from halocline.io.atomic import atomic_path
-from halocline.io.store import load_grid, save_grid
 from halocline.mesh.communicator import Serial
 from halocline.mesh.grid import Grid
 from halocline.mesh.halo import HaloPlan
 from halocline.mesh.lattice import Lattice
 from halocline.mesh.layout import Layout
-from halocline.run.config import RunConfig, build, write_config
-from halocline.run.outputs import make_folder
+from halocline.run.config import RunConfig
 from halocline.state.state import Channels, Standardisation
 
-__all__ = ["Generator", "Parameters", "load_checkpoint", "load_generator", "save_checkpoint"]
+__all__ = ["Generator", "Parameters", "build_network", "check_window", "input_counts", "with_weights"]
 
-FORMAT = 1  # of checkpoint.pt; raised when older files can no longer be read
-ENTRIES = (
-    "version", "grid", "config", "standardisation", "parameters", "thresholds", "step",
-    "weights", "averaged", "optimiser",
-)  # fmt: skip
+
 PATHS: dict[str, type[FlowPath]] = {
     "linear": LinearPath,
     "variance_preserving": VariancePreservingPath,
@@ -116,17 +100,24 @@ class Generator:
 
         Collective: no.
         """
-        tile, halo = config.lattice.tile, config.lattice.halo
-        if problem := window_problem(config.network.stride, tile, halo):
-            raise ValueError(problem)
-        lattice = Lattice.from_grid(grid, tile, halo)
+        check_window(config)
+        lattice = Lattice.from_grid(grid, config.lattice.tile, config.lattice.halo)
         channels = Channels.build(config.data.variables, grid)
         path = PATHS[config.path]()
-        network = build_network(config, grid, lattice, channels.count, len(parameters.names))
+        network = build_network(config, grid, lattice, channels.count)
         denoiser = PreconditionedDenoiser(network, path, 1.0, config.sigma_given)
         return cls(
             config, grid, lattice, channels, standardisation, parameters, denoiser, thresholds
         )
+
+    def conditions(self, season: Tensor, parameters: Tensor) -> Tensor:
+        """Returns what the network is told of states as they stand, neither coarsened nor turned.
+
+        Arguments: see `tiled`. Returns shape (member, condition).
+        """
+        told = sample_conditions(season, self.parameters.standardise(parameters))
+        training = self.config.training
+        return torch.cat([told, told.new_zeros(len(told), extra_count(training.scales, training.symmetries))], dim=1)
 
     def tiled(self, layout: Layout, season: Tensor, parameters: Tensor) -> TiledDenoiser:
         """Binds the denoiser to the tiles of a layout and to the conditions of its members.
@@ -144,7 +135,7 @@ class Generator:
             denoiser=self.denoiser.eval(),
             halo=HaloPlan.build(layout, self.channels.points, self.channels.signs),
             cell_conditions=CellConditions.build(self.grid, layout),
-            conditions=sample_conditions(season, self.parameters.standardise(parameters)),
+            conditions=self.conditions(season, parameters),
             mask=torch.as_tensor(mask).float(),
             batch=self.config.sampling.tile_batch,
             owned=slice(halo, -halo) if halo else slice(None),
@@ -152,122 +143,40 @@ class Generator:
         )
 
 
-def build_network(
-    config: RunConfig, grid: Grid, lattice: Lattice, channels: int, parameters: int
-) -> UNet:
+def check_window(config: RunConfig) -> None:
+    """Refuses windows that do not fit the network.
+
+    Raises:
+        ValueError: They are not a multiple of its stride.
+    """
+    if problem := window_problem(config.network.stride, config.lattice.tile, config.lattice.halo):
+        raise ValueError(problem)
+
+
+def input_counts(config: RunConfig, grid: Grid, lattice: Lattice) -> tuple[int, int]:
+    """Returns the number of conditions per cell and per sample."""
+    static = CellConditions.build(grid, Layout.build(lattice, Serial())).count
+    training, parameters = config.training, len(config.data.parameters)
+    told = sample_conditions(torch.zeros(1), torch.zeros(1, parameters)).shape[1]
+    return static, told + extra_count(training.scales, training.symmetries)
+
+
+def build_network(config: RunConfig, grid: Grid, lattice: Lattice, channels: int) -> UNet:
     """Builds the network with weights that depend on training.seed only."""
-    layout = Layout.build(lattice, Serial())
-    static = CellConditions.build(grid, layout).count
-    conditions = sample_conditions(torch.zeros(1), torch.zeros(1, parameters)).shape[1]
+    static, conditions = input_counts(config, grid, lattice)
     with torch.random.fork_rng():
         torch.manual_seed(config.training.seed)
         network = UNet(config.network, channels, static, conditions, grid.nj * grid.ni)
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
-def save_checkpoint(folder: Path, generator: Generator, training: Mapping[str, Any]) -> None:
-    """Writes the checkpoint of a run folder, whole or not at all.
-
-    Arguments:
-        folder: Run folder.
-        generator: Carries the weights that sample in `denoiser`.
-        training: What is needed to go on: weights, averaged weights, optimiser, step.
-
-    Raises:
-        OSError: The disk is full or the folder cannot be written; the old checkpoint stands.
-
-    Collective: no, one rank writes.
-    """
-    content = {
-        "format": FORMAT,
-        "version": __version__,
-        "grid": generator.grid.fingerprint(),
-        "config": write_config(generator.config),
-        "standardisation": generator.standardisation.to_dict(),
-        "parameters": {"mean": generator.parameters.mean, "scale": generator.parameters.scale},
-        "thresholds": generator.thresholds,
-        "step": generator.step,
-        **training,
-    }
-    with atomic_path(folder / "checkpoint.pt") as temporary:
-        torch.save(content, temporary)
-
-
-def start_run_folder(folder: Path, generator: Generator) -> None:
-    """Writes what does not change while training: configuration and grid."""
-    make_folder(folder)
-    with atomic_path(folder / "config.yaml") as temporary:
-        temporary.write_text(write_config(generator.config))
-    save_grid(generator.grid, folder / "grid.nc")
-
-
-def load_checkpoint(folder: Path) -> dict[str, Any]:
-    """Reads the checkpoint of a run folder and checks that this version understands it.
-
-    Raises:
-        FileNotFoundError: There is none.
-        ValueError: It is damaged, or of another format, or lacks an entry.
+def with_weights(generator: Generator, weights: Mapping[str, Tensor], step: int) -> Generator:
+    """Returns the same generator with a network of its own, on the CPU, that has these weights.
 
     Collective: no.
     """
-    path = folder / "checkpoint.pt"
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"{folder} holds no checkpoint.pt, expected a run folder: make one with `halocline train`."
-        )
-    try:
-        with zipfile.ZipFile(path) as archive:  # torch reads past checksums that do not match
-            if broken := archive.testzip():
-                raise zipfile.BadZipFile(f"{broken} does not match its checksum")
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # damaged bytes raise whatever they resemble
-        raise ValueError(
-            f"Checkpoint {path} cannot be read ({type(error).__name__}): it is damaged or not a "
-            "checkpoint; train again or restore it."
-        ) from error
-    found = content.get("format") if isinstance(content, dict) else None
-    if found != FORMAT:
-        raise ValueError(
-            f"Checkpoint {path} has format {found}, expected {FORMAT}: it was written by Halocline "
-            f"{content.get('version', 'unknown') if isinstance(content, dict) else 'unknown'}, this "
-            f"is {__version__}; train again or use that version."
-        )
-    missing = [name for name in ENTRIES if name not in content]
-    missing += [f"parameters.{name}" for name in ("mean", "scale") if name not in content.get("parameters", {})]
-    if missing:
-        raise ValueError(
-            f"Checkpoint {path} lacks {', '.join(missing)}: it is damaged or of another version; train again or "
-            "restore it."
-        )
-    return content
-
-
-def load_generator(folder: Path, overrides: Mapping[str, Any] | None = None) -> Generator:
-    """Loads a generator with the averaged weights of a run folder.
-
-    Arguments:
-        folder: Run folder.
-        overrides: Values that replace those of the `sampling` section.
-
-    Raises:
-        FileNotFoundError: No run folder.
-        ValueError: The checkpoint is damaged, of another format, or of another grid.
-
-    Collective: no; every rank reads.
-    """
-    content = load_checkpoint(folder)
-    config = build(RunConfig, yaml.safe_load(content["config"]), "")
-    if overrides:
-        values = {**vars(config.sampling), **overrides}
-        config = replace(config, sampling=build(type(config.sampling), values, "sampling"))
-    grid = load_grid(folder / "grid.nc")
-    if grid.fingerprint() != content["grid"]:
-        raise ValueError(
-            f"Checkpoint {folder / 'checkpoint.pt'} was trained on grid {content['grid']}, but "
-            f"{folder / 'grid.nc'} is grid {grid.fingerprint()}: the folder was mixed from two runs."
-        )
-    standardisation = Standardisation.from_dict(content["standardisation"])
-    parameters = Parameters(config.data.parameters, **content["parameters"])
-    generator = Generator.build(config, grid, standardisation, parameters, content["thresholds"])
-    generator.denoiser.network.load_state_dict(content["averaged"])
-    return replace(generator, step=content["step"])
+    made = Generator.build(
+        generator.config, generator.grid, generator.standardisation, generator.parameters, generator.thresholds
+    )
+    made.denoiser.network.load_state_dict(dict(weights))
+    return replace(made, step=step)

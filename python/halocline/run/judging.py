@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from halocline.io.nemo import States
 from halocline.mesh.communicator import Communicator, Serial
 from halocline.mesh.grid import Grid
 from halocline.mesh.lattice import Lattice
@@ -18,7 +17,7 @@ from halocline.physics.geometry import Geometry
 from halocline.physics.ice import ICE, ICE_DIAGNOSTICS, ICE_JUDGED, ICE_ONE_SIDED, ICE_RESOLUTION, diagnose_ice
 from halocline.physics.seawater import EquationOfState, equation_of_state
 from halocline.physics.verdict import ONE_SIDED, RESOLUTION, Thresholds
-from halocline.run.config import DataConfig, RunConfig
+from halocline.run.config import DataConfig
 
 __all__ = ["CATALOGUE", "JUDGED", "ONLINE", "diagnose_fields", "diagnose_tiles", "eos_of", "learn_thresholds"]
 
@@ -129,14 +128,15 @@ def diagnose_tiles(
     return result
 
 
-def learn_thresholds(config: RunConfig, grid: Grid, states: States) -> Thresholds:
-    """Learns the limits of the verdict from the training states.
+def learn_thresholds(values: Mapping[str, np.ndarray]) -> Thresholds:
+    """Learns the limits of the verdict from the diagnostics of the training states.
+
+    Arguments:
+        values: Diagnostic to array of shape (state, ...).
 
     Collective: no.
     """
-    lattice = Lattice.from_grid(grid, config.lattice.tile, config.lattice.halo)
-    values = diagnose_fields(states.fields, grid, lattice, config.data)
-    judged = {k: v.numpy() for k, v in values.items() if k in JUDGED}
+    judged = {name: x for name, x in values.items() if name in JUDGED}
     return Thresholds.from_samples(
         {k: v for k, v in judged.items() if np.isfinite(v).all()},
         resolution={**RESOLUTION, **ICE_RESOLUTION},

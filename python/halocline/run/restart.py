@@ -18,9 +18,9 @@ from halocline.mesh.rearrange import Rearrange, Rect, stack_tiles, tile_rectangl
 from halocline.physics.ice import ICE
 from halocline.physics.operators import geostrophic_velocity
 from halocline.run.config import DataConfig, apply_overrides, build, one_of, parse_overrides
-from halocline.run.generator import load_generator
 from halocline.run.judging import OCEAN, eos_of
 from halocline.run.outputs import check_file
+from halocline.run.run_folder import load_generator
 
 __all__ = ["RestartOptions", "restart", "velocity_names", "with_velocity", "with_velocity_on_tiles"]
 

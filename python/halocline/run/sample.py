@@ -22,10 +22,11 @@ from halocline.mesh.layout import Layout
 from halocline.physics.convection import adjust_columns
 from halocline.physics.geometry import Geometry
 from halocline.run.config import apply_overrides, build, parse_overrides
-from halocline.run.generator import Generator, load_generator
+from halocline.run.generator import Generator
 from halocline.run.judging import eos_of
 from halocline.run.outputs import check_file
 from halocline.run.progress import Reporter
+from halocline.run.run_folder import load_generator
 from halocline.run.teams import Team, form_team
 from halocline.state.state import Channels, Standardisation
 from halocline.state.variables import VARIABLES, Variable

@@ -7,42 +7,48 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import yaml
 
-from halocline.io.nemo import States
+from halocline.io.training_store import TrainingStore
 from halocline.mesh.communicator import Communicator, Serial
 from halocline.mesh.grid import Grid
+from halocline.run.checkpoints import Checkpoint, newest_checkpoint
 from halocline.run.config import RunConfig, build, read_config
-from halocline.run.generator import Generator, load_checkpoint, start_run_folder
+from halocline.run.data import ensure_store
+from halocline.run.dry_run import dry_run
+from halocline.run.engine import leave
+from halocline.run.generator import Generator, Parameters, check_window
 from halocline.run.judging import learn_thresholds
+from halocline.run.loader import WindowLoader
+from halocline.run.run_folder import fingerprints, start_run_folder
 from halocline.run.threads import choose_device, share_cores
 from halocline.run.trainer import Trainer
-from halocline.run.training_data import (
-    TrainingData,
-    fit_parameters,
-    load_states,
-    parameter_table,
-)
-from halocline.state.state import Channels, Standardisation
+from halocline.state.state import Standardisation
 
 __all__ = ["prepare", "train"]
 
-MAY_CHANGE = {"output", "sampling"}  # settings that a resumed run may change, beside those of training below
-TRAINING_MAY_CHANGE = {"steps", "checkpoint_minutes"}
+MAY_CHANGE = {"output", "sampling", "data.grid", "data.states", "data.store"}
+"""Settings that a resumed run may change: places (content is compared), beside those of training below."""
+
+TRAINING_MAY_CHANGE = {
+    "steps", "checkpoint_minutes", "accumulate", "ranks", "zero", "recompute", "cache", "prefetch", "divergence",
+    "keep", "validate_steps", "validation_members",
+}  # fmt: skip
 
 
-def train(config_path: Path, arguments: Sequence[str], comm: Communicator | Serial) -> None:
+def train(config_path: Path, arguments: Sequence[str], comm: Communicator | Serial, dry: bool = False) -> None:
     """Trains a generator, or goes on with the training of a run folder.
 
     Arguments:
         config_path: YAML configuration.
         arguments: `key=value` overrides.
         comm: All ranks; the batch is shared out over them.
+        dry: Say what would be done, and end.
 
     Raises:
         ValueError, OSError: Wrong configuration, data or run folder.
+        RuntimeError: See `Trainer.run`.
 
     Collective: yes.
     """
@@ -52,62 +58,131 @@ def train(config_path: Path, arguments: Sequence[str], comm: Communicator | Seri
     node.free()
     with comm.together():
         config = read_config(config_path, arguments)
-        folder = Path(config.output)
-        saved = load_checkpoint(folder) if (folder / "checkpoint.pt").exists() else None
-        if saved is not None:
-            check_same_run(config, saved["config"], folder)
-        check_batch(config, comm.size)
-        grid, states = load_states(config)
-        check_same_grid(grid, saved, folder)
-        generator, data = prepare(config, grid, states)
-        check_same_data(generator, saved, folder)
-    trainer = Trainer(generator, config.training, device)
-    if saved is not None:
-        trainer.restore(saved)
-    elif comm.is_root:
-        describe(generator, data, len(states.season))
+        check_ranks(config, comm.size)
+        check_window(config)
+    if dry:
+        dry_run(config, comm)
+        return
+    folder = Path(config.output)
+    checkpoint = resume_from(config, folder, comm)
+    store = ensure_store(config, comm)
     with comm.together():
+        check_same_grid(store.grid, checkpoint, folder)
+        generator = prepare(config, store)
+        check_same_data(generator, checkpoint, folder)
         if comm.is_root:
-            start_run_folder(folder, generator)
-    trainer.run(data, folder, comm)
+            start_run_folder(folder, generator, again=checkpoint is not None)
+    if checkpoint is not None and checkpoint.step >= config.training.steps:
+        if comm.is_root:
+            print(f"{folder} has already {checkpoint.step} of {config.training.steps} steps: nothing to do.")
+        return
+    run_training(generator, store, checkpoint, folder, comm, device)
 
 
-def prepare(config: RunConfig, grid: Grid, states: States) -> tuple[Generator, TrainingData]:
-    """Standardises the states and builds the untrained generator and its data."""
-    channels = Channels.build(config.data.variables, grid)
-    fields = channels.join(states.fields)
-    standardisation = Standardisation.fit(channels, fields, grid, centre=config.training.centre)  # type: ignore[arg-type]
-    thresholds = learn_thresholds(config, grid, states).to_json()
-    parameters = fit_parameters(states, config)
-    generator = Generator.build(config, grid, standardisation, parameters, thresholds)
-    data = TrainingData(
-        generator,
-        np.asarray(standardisation.forward(fields)),
-        torch.as_tensor(np.asarray(states.season)),
-        parameter_table(states, config.data.parameters),
+def run_training(
+    generator: Generator,
+    store: TrainingStore,
+    checkpoint: Checkpoint | None,
+    folder: Path,
+    comm: Communicator | Serial,
+    device: torch.device,
+) -> None:
+    """Trains from the start, or from a checkpoint.
+
+    Collective: yes.
+    """
+    with comm.together():
+        loader = WindowLoader(store, generator, comm.rank, comm.size)
+    trainer, orderly = None, False
+    try:
+        if comm.is_root and checkpoint is None:
+            describe(generator, loader.windows, store.count)
+        trainer = Trainer(generator, store, folder, comm, device)
+        if checkpoint is not None:
+            trainer.restore(checkpoint)
+        trainer.run(loader)
+        orderly = True
+    except Exception as error:
+        orderly = comm.size == 1 or getattr(error, "agreed", False)
+        raise
+    finally:
+        loader.close()
+        if orderly:  # else the job is about to be ended, and nobody may be waited for
+            if trainer is not None:
+                trainer.close()
+            leave()
+
+
+def resume_from(config: RunConfig, folder: Path, comm: Communicator | Serial) -> Checkpoint | None:
+    """Finds the checkpoint from which this training goes on, if there is one.
+
+    Raises:
+        ValueError: The folder is that of a run with other settings, or no checkpoint in it is whole.
+
+    Collective: yes.
+    """
+    checkpoint, reasons = newest_checkpoint(folder, comm)
+    if comm.is_root and checkpoint is not None:
+        for reason in reasons:
+            print(f"{reason} It is passed over.")
+        print(f"going on from {checkpoint.folder}", flush=True)
+    with comm.together():
+        if checkpoint is not None:
+            check_same_run(config, checkpoint.manifest["config"], folder)
+    return checkpoint
+
+
+def prepare(config: RunConfig, store: TrainingStore) -> Generator:
+    """Fits the standardisation to the training data and builds the untrained generator.
+
+    Raises:
+        ValueError: Configuration and data do not fit.
+
+    Collective: no.
+    """
+    learned, data = store.statistics(), store.records
+    standardisation = Standardisation.from_moments(
+        store.channels, store.grid, learned.mean, learned.variance, centre=config.training.centre  # type: ignore[arg-type]
     )
-    return generator, data
+    seen = ~data.held_out
+    names = config.data.parameters
+    values = [torch.as_tensor(data.parameters[name][seen]).double() for name in names]
+    parameters = Parameters.fit(names, torch.stack(values, dim=1) if values else torch.zeros(int(seen.sum()), 0))
+    thresholds = learn_thresholds({name: x[seen] for name, x in store.diagnostics().items()})
+    return Generator.build(config, store.grid, standardisation, parameters, thresholds.to_json())
 
 
-def describe(generator: Generator, data: TrainingData, states: int) -> None:
+def describe(generator: Generator, windows: int, states: int) -> None:
     """Says what will be trained on what."""
     grid, lattice = generator.grid, generator.lattice
     weights = sum(p.numel() for p in generator.denoiser.parameters())
     print(
         f"grid {grid.ni} x {grid.nj} x {grid.nk}, {int(grid.tmask.sum())} wet cells, "
         f"{len(lattice.tiles)} tiles of {lattice.tile_i} x {lattice.tile_j} with halo {lattice.halo}\n"
-        f"{states} states, {generator.channels.count} channels, {len(data)} windows; "
+        f"{states} states, {generator.channels.count} channels, {windows} windows; "
         f"network of {weights / 1e6:.2f} million weights",
         flush=True,
     )
 
 
-def check_batch(config: RunConfig, ranks: int) -> None:
-    """Refuses a batch that leaves ranks without work."""
-    if config.training.batch < ranks:
+def check_ranks(config: RunConfig, ranks: int) -> None:
+    """Refuses a job of another size than the configuration says, and a batch that leaves ranks without work.
+
+    Raises:
+        ValueError: It is so.
+    """
+    training = config.training
+    if training.ranks not in (0, ranks):
         raise ValueError(
-            f"training.batch is {config.training.batch} on {ranks} ranks, expected at least one "
-            "sample per rank: raise training.batch or start fewer ranks."
+            f"training.ranks is {training.ranks}, but the launcher started {ranks}: start as many, or set "
+            "training.ranks=0."
+        )
+    needed = ranks * training.accumulate
+    if training.batch < needed:
+        raise ValueError(
+            f"training.batch is {training.batch} on {ranks} ranks in {training.accumulate} parts each, expected at "
+            f"least {needed}, one window for each: raise training.batch, start fewer ranks, or lower "
+            "training.accumulate."
         )
 
 
@@ -121,7 +196,7 @@ def check_same_run(config: RunConfig, saved_text: str, folder: Path) -> None:
     now = flatten(dataclasses.asdict(config))
     for key in saved | now:
         section, _, name = key.partition(".")
-        free = section in MAY_CHANGE or (section == "training" and name in TRAINING_MAY_CHANGE)
+        free = section in MAY_CHANGE or key in MAY_CHANGE or (section == "training" and name in TRAINING_MAY_CHANGE)
         if not free and saved.get(key) != now.get(key):
             raise ValueError(
                 f"Run folder {folder} was trained with {key} = {saved.get(key)}, but now it is {now.get(key)}: "
@@ -137,33 +212,26 @@ def flatten(values: dict[str, Any], where: str = "") -> dict[str, Any]:
     return flat
 
 
-def check_same_grid(grid: Grid, saved: dict[str, Any] | None, folder: Path) -> None:
+def check_same_grid(grid: Grid, checkpoint: Checkpoint | None, folder: Path) -> None:
     """Refuses to go on with a run of another grid."""
-    if saved is not None and saved["grid"] != grid.fingerprint():
+    if checkpoint is not None and checkpoint.manifest["grid"] != grid.fingerprint():
         raise ValueError(
-            f"Run folder {folder} was trained on grid {saved['grid']}, but data.grid is grid "
+            f"Run folder {folder} was trained on grid {checkpoint.manifest['grid']}, but data.grid is grid "
             f"{grid.fingerprint()}: use the same grid file, or choose another output."
         )
 
 
-def check_same_data(generator: Generator, saved: dict[str, Any] | None, folder: Path) -> None:
+def check_same_data(generator: Generator, checkpoint: Checkpoint | None, folder: Path) -> None:
     """Refuses to go on with other states: what is fitted to them must be what the weights have learned with.
 
     Raises:
         ValueError: It differs in a bit; the sentence names it.
     """
-    if saved is None:
+    if checkpoint is None:
         return
-    parameters = {"mean": generator.parameters.mean, "scale": generator.parameters.scale}
-    now = {"standardisation": generator.standardisation.to_dict(), "parameters": parameters}
-    differing = [
-        f"{name} of {group}"
-        for group, tensors in now.items()
-        for name, tensor in tensors.items()
-        if name not in saved[group] or not torch.equal(tensor, saved[group][name])
-    ]
-    if differing:
+    now, saved = fingerprints(generator), checkpoint.manifest["fitted"]
+    if changed := [name for name in now if now[name] != saved.get(name)]:
         raise ValueError(
-            f"The states of data.states have changed since step {saved['step']} of run folder {folder} "
-            f"({', '.join(differing)}): restore them to go on, or choose another output."
+            f"data.states have changed since step {checkpoint.step} of {folder} ({', '.join(changed)} differ): restore "
+            "them to go on, or choose another output."
         )

@@ -6,7 +6,7 @@ KIND names what happens and where, on rank RANK at the beginning of the CALL-th 
 - train-raise, sample-raise: an exception that no other rank knows of;
 - train-mistake: a KeyError that all ranks agree on;
 - train-nan, sample-nan: the weights are no longer numbers;
-- train-stop: SIGTERM, as at the end of a queue's time;
+- train-stop, train-SIGTERM, train-SIGUSR1: the signal, as at the end of a queue's time;
 - train-full: from now on no file takes a byte.
 
 In all of them a step of training takes one minute by the clock that the checkpoints follow.
@@ -54,10 +54,9 @@ def happen(what: str, owner: Any) -> None:
     if what == "full":
         resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     elif what == "nan":
-        network = owner.network if isinstance(owner, trainer.Trainer) else owner.denoiser.network
-        next(network.parameters()).data.fill_(float("nan"))
+        next(owner.denoiser.network.parameters()).data.fill_(float("nan"))
     else:
-        os.kill(os.getpid(), {"kill": signal.SIGKILL, "stop": signal.SIGTERM}[what])
+        os.kill(os.getpid(), {"kill": signal.SIGKILL, "stop": signal.SIGTERM}.get(what) or signal.Signals[what])
 
 
 main()

@@ -139,7 +139,7 @@ class UNet(nn.Module):
         self, config: UNetConfig, channels: int, static: int, conditions: int, cells: int
     ) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.channels = config, channels
         widths = [config.width * m for m in config.multipliers]
         size, blocks = config.embedding, config.blocks
         # One row more than there are cells: the last stays zero, for window positions without a cell.

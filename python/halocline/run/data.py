@@ -1,0 +1,106 @@
+"""`halocline data`: model output to a training store, by all ranks, resumable, adding only what is new."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from halocline.io.models import StateSource, open_states, read_grid
+from halocline.io.training_store import MANIFEST, TrainingStore, write_manifest
+from halocline.mesh.communicator import Communicator, Serial
+from halocline.mesh.grid import Grid
+from halocline.run.config import RunConfig, read_config
+from halocline.run.store_filling import Filling
+from halocline.run.store_sources import check_settings, held_out
+from halocline.run.store_statistics import learn
+
+__all__ = ["data", "ensure_store", "store_path"]
+
+
+def data(config_path: Path, arguments: Sequence[str], comm: Communicator | Serial) -> None:
+    """Makes the training store of a configuration, or adds what is new.
+
+    Raises: see `ensure_store`.
+
+    Collective: yes.
+    """
+    with comm.together():
+        config = read_config(config_path, arguments)
+    store = ensure_store(config, comm)
+    if comm.is_root:
+        held = int(store.records.held_out.sum())
+        size = sum(file.stat().st_size for file in store.path.rglob("*") if file.is_file())
+        print(
+            f"{store.path}: {store.count} states ({held} held out), {store.channels.count} channels on "
+            f"{store.grid.ni} x {store.grid.nj} cells, scales {', '.join(map(str, store.scales))}, "
+            f"{size / 2**20:.1f} MiB"
+        )
+
+
+def store_path(config: RunConfig) -> Path:
+    """Where the training store of a configuration is."""
+    return Path(config.data.store) if config.data.store else Path(config.output) / "data.zarr"
+
+
+def ensure_store(config: RunConfig, comm: Communicator | Serial) -> TrainingStore:
+    """Makes the store, adds what is new, or takes it as it is where the files of the model are absent.
+
+    Nothing in the store depends on the number of ranks. A run that was killed goes on behind the records that its
+    manifest counts.
+
+    Raises:
+        FileNotFoundError: There is neither a store nor a file that it could be made of.
+        OSError: The disk is full; what is counted stays.
+        ValueError: Files, store and configuration do not fit each other.
+
+    Collective: yes.
+    """
+    path = store_path(config)
+    with comm.together():
+        found = open_sources(config, path)
+    if found is None:
+        if comm.is_root:
+            print(f"the files of data.states are not here; {path} is taken as it is", flush=True)
+    else:
+        Filling(config, path, *found, comm).run()
+    stale = False
+    with comm.together():
+        if comm.is_root:
+            stale = flag(config, TrainingStore.open(path))
+    if comm.broadcast(stale):
+        learn(path, comm)
+    with comm.together():
+        return TrainingStore.open(path)
+
+
+def open_sources(config: RunConfig, path: Path) -> tuple[Grid, StateSource] | None:
+    """Opens the files of the model; None where they are absent but there is a store."""
+    try:
+        grid = read_grid(config.data.grid)
+        return grid, open_states(config.data.states, config.data.variables, grid, parameters=config.data.parameters)
+    except FileNotFoundError:
+        if (path / MANIFEST).exists():
+            return None
+        raise
+
+
+def flag(config: RunConfig, store: TrainingStore) -> bool:
+    """Marks the states that are held out by now.
+
+    Returns:
+        Whether the statistics have to be learned again.
+
+    Raises:
+        ValueError: The store does not fit the configuration, or all states are held out.
+    """
+    check_settings(config, store)
+    held = held_out(config.data, store.records.year)
+    if held.all():
+        raise ValueError(
+            f"data.held_out_years holds out all {store.count} states, expected some to train on: narrow it."
+        )
+    if (held != store.records.held_out).any():
+        store.manifest["records"]["held_out"] = held.tolist()
+        write_manifest(store.path, store.manifest)
+        return True
+    return store.statistics_or_none() is None
