@@ -21,7 +21,8 @@ from halocline.mesh.communicator import Serial
 from halocline.mesh.grid import box_grid
 from halocline.run.bridge import Bridge
 from halocline.run.config import DataConfig, LatticeConfig, RunConfig
-from halocline.run.generator import Generator, Parameters, save_checkpoint, start_run_folder
+from halocline.run.generator import Generator, Parameters
+from halocline.run.run_folder import save_generator, start_run_folder
 from halocline.state.state import Channels, Standardisation
 
 NK, NJ, NI = 36, 256, 256
@@ -38,8 +39,7 @@ def make_run(folder: Path) -> None:
     standardisation = Standardisation.fit(channels, np.concatenate([sea, 2 * sea]), grid)
     generator = Generator.build(config, grid, standardisation, Parameters.fit((), torch.zeros(2, 0)))
     start_run_folder(folder, generator)
-    weights = generator.denoiser.network.state_dict()
-    save_checkpoint(folder, generator, {"weights": weights, "averaged": weights, "optimiser": {}})
+    save_generator(folder, generator, generator.denoiser.network.state_dict())
 
 
 def host_times(folder: Path, config: Path) -> dict[str, float]:

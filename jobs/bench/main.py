@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import argparse
 import datetime
 import json
 import platform
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
+
+from timing import median
 
 HERE = Path(__file__).parent
 ROUNDS = 3  # one and two ranks in turn
+MEGA = 1e6
 
 
 def launch(script: str, ranks: int = 1, *arguments: str) -> object:
@@ -90,6 +95,80 @@ def observing() -> list[list[str]]:
     return rows
 
 
+def training() -> list[list[str]]:
+    """The trainer against a plain loop of torch, from one to two ranks, and in 16 against 32 bits."""
+    with tempfile.TemporaryDirectory() as folder:
+        rounds = [(launch("training.py", 1, folder), launch("training.py", 2, folder)) for _ in range(ROUNDS - 1)]
+    rates: list[dict[str, float]] = []  # windows per second on one rank and on two, by contender
+    for runs in zip(*rounds, strict=True):
+        names = runs[0]["seconds"]
+        took = {name: median([s for run in runs for s in run["seconds"][name]]) for name in names}
+        rates.append({name: runs[0]["windows"] / s for name, s in took.items()})
+    waited = [max(run["waited"] for run in runs) for runs in zip(*rounds, strict=True)]
+    draw = min(run["draw"] for run in rounds[0])
+    rows = []
+    for ranks, rate in enumerate(rates, 1):
+        for precision in ("bf16", "fp32"):
+            ours, plain = rate[f"ours {precision}"], rate[f"plain {precision}"]
+            what = f"training in {precision} on {ranks} rank{'s' * (ranks > 1)} against a plain loop of torch"
+            rows.append([what, f"{ours / plain:.2f}", "≥ 1", f"{ours:.1f} and {plain:.1f} windows/s"])
+    one, two = (rate["ours bf16"] for rate in rates)
+    ratio = two / rates[1]["ours fp32"]
+    return [
+        *rows,
+        ["training, 8 windows per rank, 1 → 2 ranks", f"{two / one:.2f}", "≥ 1.7",
+         f"{one:.1f} and {two:.1f} windows/s; plain loop {rates[1]['plain bf16'] / rates[0]['plain bf16']:.2f}"],
+        ["training in bf16 against fp32, 2 ranks", f"{ratio:.2f}", "≥ 2", "the parts in the next rows"],
+        *precisions(),
+        ["waiting for the loader, share of a training step", f"{100 * max(waited):.2f} %", "< 5 %",
+         f"{100 * waited[0]:.2f} % on 1 rank, {100 * waited[1]:.2f} % on 2; a batch is made in {draw * 1e3:.0f} ms"],
+    ]  # fmt: skip
+
+
+def precisions() -> list[list[str]]:
+    """What bf16 makes faster in a gradient."""
+    r = launch("training_precision.py")
+    rows = []
+    for part in ("whole", "convolutions", "copies", "rest"):
+        full, half = r["fp32"][part], r["bf16"][part]
+        what = "gradient of the U-Net in bf16 against fp32" + ("" if part == "whole" else f": {part}")
+        rows.append([what, f"{full / half:.2f}", "-", f"{half * 1e3:.0f} ms, {full * 1e3:.0f} ms"])
+    return rows
+
+
+def memory() -> list[list[str]]:
+    """What a rank keeps, by stage of ZeRO."""
+    kinds = ("weights", "master", "optimiser", "averages", "gradients")
+    seen = {(stage, ranks): launch("zero_memory.py", ranks, str(stage)) for stage in range(4) for ranks in (1, 2)}
+    rows = []
+    for (stage, ranks), r in seen.items():
+        parts = ", ".join(f"{kind} {r[kind] / MEGA:.0f}" for kind in kinds)
+        size = f"{r['parameters'] / MEGA:.1f} million weights"
+        what = f"memory per rank, {size}, ZeRO {stage}, {ranks} rank{'s' * (ranks > 1)}"
+        total = f"{sum(r[kind] for kind in kinds) / MEGA:.0f} MB"
+        rows.append([what, total, "-", f"{parts}; peak {r['peak'] / MEGA:.0f} MB"])
+    for kind, stage in (("optimiser", 1), ("weights", 3)):
+        ratio = seen[stage, 2][kind] / seen[stage, 1][kind]
+        what = f"memory of {kind} per rank under ZeRO {stage}, 2 ranks against 1"
+        rows.append([what, f"{ratio:.2f}", "0.5", "see above"])
+    return rows
+
+
+def gensim(checkout: str) -> list[list[str]]:
+    """GenSIM's training step against ours around its network."""
+    r = launch("training_gensim.py", 1, checkout)
+    what = "training step on GenSIM's network and patches against GenSIM's own"
+    if "skipped" in r:
+        return [[what, "-", "≥ 1", r["skipped"]]]
+    theirs = median(r["theirs"])
+    patches = f"{r['patches']} patches of {' x '.join(map(str, r['window']))}"
+    size = f"{r['parameters'] / MEGA:.1f} million weights, {patches}"
+    return [
+        [f"{what}, ZeRO {stage}", f"{theirs / median(r[f'ours {stage}']):.2f}", "≥ 1",
+         f"{median(r[f'ours {stage}']):.2f} s, {theirs:.2f} s; {size}"] for stage in (0, 1)
+    ]  # fmt: skip
+
+
 def machine() -> str:
     """Names the processor and its cores."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -99,15 +178,23 @@ def machine() -> str:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--gensim", default="", metavar="PATH", help="checkout of GenSIM; two minutes more")
+    options = parser.parse_args()
     where = machine()
-    rows = [row for part in (noise, network, exchange, sampling, bridge, observing) for row in part()]
+    parts = (noise, network, exchange, sampling, training, memory, bridge, observing)
+    rows = [row for part in parts for row in part()] + gensim(options.gensim)
     header = ["what", "measured", "aim", "behind it"]
     table = "\n".join("| " + " | ".join(row) + " |" for row in [header, ["---"] * 4, *rows])
     notes = (
         "Halo exchange: packing, messages and unpacking, over a copy that writes the same bytes to shared memory, "
         "waits, and reads the other rank's. Rims along j are contiguous rows; along i they are runs of four cells, one "
         "cache line each. The share of a step is that of a whole fill, windows assembled. A model day of basin (20,000 "
-        "cells) is one step; a verdict reads and sums all fields, which costs as much as a few steps at best.\n"
+        "cells) is one step; a verdict reads and sums all fields, which costs as much as a few steps at best.\n\n"
+        "Training: the network and data of jobs/configs/gyre.yaml, ZeRO 1, medians; the plain loop has its windows in "
+        "memory and neither loader nor log. AMX makes convolutions faster; the rest moves half the bytes, at best. "
+        "Memory: tensors that live between a backward pass and the step of the optimiser (gradients with DeepSpeed's "
+        "buckets), and the peak of the resident memory above that of Python and its libraries.\n"
     )
     text = (
         f"# Measured by jobs/bench/run\n\n{datetime.date.today()}, {where}; one thread per rank; the best of several "
