@@ -92,10 +92,10 @@ def test_job_with_a_dead_task_ends_and_is_not_queued_again(slurm: PrivateSlurm, 
     assert until(lambda: last_step(run), 60), slurm.describe(number)
     os.kill(slurm.tasks(number)[1], signal.SIGKILL)
     killed = time.monotonic()
-    job = slurm.wait(number, tmp_path, 60)
+    job = slurm.wait(number, tmp_path, 90)
     assert job.status not in (0, TOLD), job.output
     assert slurm.value(number, "Restarts") == "0"
-    assert time.monotonic() - killed < 20  # it does not wait for the dead one
+    assert time.monotonic() - killed < 60  # srun waits 30 s for a rank that hears nothing of the dead one
 
 
 def test_interrupted_training_is_queued_only_so_often(stand_in: Submit, slurm: PrivateSlurm, tmp_path: Path):
