@@ -53,9 +53,8 @@ class TiledDenoiser:
         """The path on which the noisy states lie."""
         return self.denoiser.path
 
-    @torch.no_grad()
     def __call__(self, x: Tensor, t: Time) -> Posterior:
-        """Estimates the clean state.
+        """Estimates the clean state; differentiable with respect to it.
 
         Arguments:
             x: Noisy state on owned cells, shape (member, tile, channel, j, i).

@@ -87,7 +87,8 @@ def level_mean(x: Tensor, weight: Tensor, layout: Layout) -> Tensor:
     total, norm = lattice_sum(
         torch.stack([level_sums(x * weight), level_sums(weight.expand_as(x).to(x.dtype))]), layout
     )
-    return total / norm
+    there = norm > 0  # a level without weight must not spoil the gradient of the others
+    return torch.where(there, total / torch.where(there, norm, 1.0), torch.nan)
 
 
 def level_std(x: Tensor, weight: Tensor, layout: Layout) -> Tensor:
