@@ -241,6 +241,16 @@ def sample(run: Run, overrides: Overrides = None) -> None:
     parameters.NAME=VALUE   physical parameters (required if trained with some)
     sampling.steps=20       steps from noise to data; the run's, if set there
     sampling.sampler=heun   euler, heun, ddim or ancestral; likewise
+    sampling.constraints=   what states are to meet, joined by "+"; levels' means
+                            of ts (temperature and salinity), c1 (density) or
+                            c2 (its gradient); stability of columns; strict
+                            (stable by the least change, means within two
+                            standard deviations of the training states')
+    sampling.constraint_form=state    the noisy state is drawn, as published;
+                            estimate: penalty, gradient through the network;
+                            multipliers: primal-dual, Langevin-corrected
+    sampling.constraint_strength=0    0: published rate x 1; penalty 4; dual
+                            step 0.5
     convection=true         mix unstable columns, conserving heat and salt, as the
                             model would first; false: the network's own state
     ranks_per_member=0      ranks that share the tiles of a member; 0: chosen

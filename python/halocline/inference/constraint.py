@@ -24,7 +24,7 @@ from halocline.constants import RHO0
 from halocline.mesh.layout import Layout
 from halocline.physics.free_surface import FreeSurface, stretching
 from halocline.physics.geometry import Geometry
-from halocline.physics.integrals import level_mean, level_sum
+from halocline.physics.integrals import global_sum, level_mean, level_sum
 from halocline.physics.seawater import EquationOfState
 from halocline.physics.stability import (
     density_step,
@@ -180,6 +180,19 @@ class Stability:
         wet = geometry.once("interfaces", lambda: interfaces(geometry.tmask))
         scale = geometry.once(("steepness", self.water.eos), self._steepness)
         return torch.where(wet, self.water.step(self.water.fields(x)) / scale, 0.0)
+
+    def best_share(self, x: Tensor, shift: Tensor) -> Tensor:
+        """Returns the share of a shift, 1 or less, that leaves the least of what is unstable (squares, to first order).
+
+        Returns:
+            Shape (member), float64; 1 where nothing is unstable.
+
+        Collective: yes.
+        """
+        before = self.residual(x)
+        change = torch.where(before > 0, self.residual(x + shift) - before, 0.0)
+        sums = global_sum(torch.stack([-before * change, change * change]), self.water.layout)
+        return torch.where(sums[1] > 0, sums[0] / sums[1].clamp(min=1e-30), 1.0).clamp(0.0, 1.0)
 
     def _steepness(self) -> Tensor:
         """Norm of the gradient of a step with respect to the standardised state, kg/m3, (tile, k - 1, j, i)."""

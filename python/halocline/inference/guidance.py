@@ -194,23 +194,25 @@ class GuidedDenoiser:
         with torch.enable_grad():
             x = x.detach().requires_grad_()
             mean = self.denoiser(x, t).mean
-            potential = self._potential(mean, alpha, sigma)
-            if potential.requires_grad:
-                (slope,) = torch.autograd.grad(potential, x)
-                return self._done((mean - sigma**2 / alpha * slope).detach(), float(t))
-        return self._done(mean.detach(), float(t))
+            potential, weight = self._potential(mean, alpha, sigma)
+            if not potential.requires_grad:
+                return self._done(mean.detach(), float(t))
+            (slope,) = torch.autograd.grad(potential, x)
+        mean, shift = mean.detach(), -(sigma**2) / alpha * slope
+        share = self._trusted(mean, shift, weight).to(mean.dtype)
+        return self._done(mean + share.reshape(-1, *[1] * (mean.ndim - 1)) * shift, float(t))
 
-    def _potential(self, mean: Tensor, alpha: float, sigma: float) -> Tensor:
-        """Returns the weighted sum of residuals, whose gradient is -g; the weights are constants."""
-        total = mean.new_zeros((), dtype=torch.float64)
+    def _potential(self, mean: Tensor, alpha: float, sigma: float) -> tuple[Tensor, Tensor | None]:
+        """Returns the weighted sum of residuals, whose gradient is -g, and the weights of means, constants both."""
+        total, chosen = mean.new_zeros((), dtype=torch.float64), None
         if self.moments is not None:
             residual = self.moments.residual(mean)
             if self.multipliers is None:
                 clarity = (alpha / sigma) ** 2 / self.moments.steepness(mean).clamp(min=1e-30)
-                weight = residual.detach() / (0.5 / self.strength + 1.0 / (1.0 + clarity))
-                total = total + (weight * residual).sum()
-            elif self.multipliers.moments is not None:
-                total = total + (self.multipliers.moments * residual).sum()
+                chosen = residual.detach() / (0.5 / self.strength + 1.0 / (1.0 + clarity))
+            else:
+                chosen = self.multipliers.moments
+            total = total if chosen is None else total + (chosen * residual).sum()
         if self.stability is not None:
             step = self.stability.residual(mean)
             if self.multipliers is None:
@@ -219,7 +221,21 @@ class GuidedDenoiser:
                 total = total + (weight * step).sum()
             elif self.multipliers.stability is not None:
                 total = total + (self.multipliers.stability * step).sum()
-        return total
+        return total, chosen
+
+    def _trusted(self, mean: Tensor, shift: Tensor, weight: Tensor | None) -> Tensor:
+        """Returns the share of a shift that is made, in [0, 1], shape (member). Collective: yes."""
+        share = mean.new_ones(len(mean), dtype=torch.float64)
+        if self.moments is not None and weight is not None:
+            before = self.moments.residual(mean)
+            change = self.moments.residual(mean + shift) - before
+            size = change.square().sum(1).clamp(min=1e-30)
+            share = torch.minimum(share, (weight.square().sum(1) / size).sqrt())
+            if self.multipliers is None:
+                share = torch.minimum(share, (-(before * change).sum(1) / size).clamp(min=0.0))
+        if self.stability is not None:
+            share = torch.minimum(share, self.stability.best_share(mean, shift))
+        return share
 
     def _done(self, mean: Tensor, t: float) -> Posterior:
         """Hands the residuals of the constrained mean to those who want them."""

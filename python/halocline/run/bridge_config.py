@@ -39,7 +39,7 @@ class GenerateConfig:
     velocity: str = "generated"
     convection: bool = True
     parameters: dict[str, float] = field(default_factory=dict)
-    sampling: dict[str, int | str] = field(default_factory=dict)
+    sampling: dict[str, int | float | str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**32:

@@ -175,6 +175,10 @@ class TrainingConfig:
         one_of("training.symmetries", self.symmetries, ("none", "flips", "all"))
 
 
+MEANS = ("ts", "c1", "c2")
+CONSTRAINTS = (*MEANS, "stability", "strict")
+
+
 @dataclass(frozen=True)
 class SamplingConfig:
     """How to sample.
@@ -184,14 +188,48 @@ class SamplingConfig:
         steps: Steps from noise to data.
         tile_batch: Windows in one network evaluation; part of what fixes the bits.
         precision: "fp32" or "bf16".
+        constraints: What samples are to meet, joined by "+": means of the levels ("ts" temperature and salinity, "c1"
+            density, "c2" its gradient; at most one of them), "stability" of columns, and "strict", which makes every
+            sample stable with means near those of the training states.
+        constraint_form: How means and stability are met: "state" (the noisy state is drawn to them, as published; means
+            only), "estimate" (a penalty on the clean estimate, with the gradient through the network), or "multipliers"
+            (primal-dual, the same gradient).
+        constraint_strength: Of "state": factor of the published rate, default 1; of "estimate": penalty of a squared
+            residual in units of its spread, default 4; of "multipliers": dual step, default 0.5. 0: the default.
+        corrections: Langevin steps after each step; with "multipliers".
+        correction_size: Their size, relative to the variance of the noise.
     """
 
     sampler: str = "heun"
     steps: int = 20
     tile_batch: int = 8
     precision: str = "fp32"
+    constraints: str = ""
+    constraint_form: str = "state"
+    constraint_strength: float = 0.0
+    corrections: int = 1
+    correction_size: float = 0.1
+
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """Names of the constraints."""
+        return tuple(name for name in self.constraints.split("+") if name)
 
     def __post_init__(self) -> None:
+        for name in self.asked:
+            one_of("sampling.constraints", name, CONSTRAINTS)
+        one_of("sampling.constraint_form", self.constraint_form, ("state", "estimate", "multipliers"))
+        at_least("sampling", self, "constraint_strength", 0)
+        at_least("sampling", self, "corrections", 0)
+        at_least("sampling", self, "correction_size", 0, strictly=True)
+        if sum(name in MEANS for name in self.asked) > 1:
+            one = ", ".join(MEANS)
+            raise ValueError(f"sampling.constraints is '{self.constraints}', expected at most one of {one}.")
+        if "stability" in self.asked and self.constraint_form == "state":
+            raise ValueError(
+                "sampling.constraints asks for stability with sampling.constraint_form 'state', expected 'estimate' or "
+                "'multipliers': a noisy state has no stable columns."
+            )
         one_of("sampling.sampler", self.sampler, ("euler", "heun", "ddim", "ancestral"))
         one_of("sampling.precision", self.precision, ("fp32", "bf16"))
         if self.steps < 1 or self.tile_batch < 2:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -21,6 +21,7 @@ from halocline.mesh.halo import HaloPlan
 from halocline.mesh.lattice import Lattice
 from halocline.mesh.layout import Layout
 from halocline.run.config import RunConfig
+from halocline.run.targets import Targets
 from halocline.state.state import Channels, Standardisation
 
 __all__ = ["Generator", "Parameters", "build_network", "check_window", "input_counts", "with_weights"]
@@ -71,6 +72,7 @@ class Generator:
         parameters: Physical parameters that condition it.
         denoiser: Network and preconditioning.
         thresholds: Of the verdict, as JSON text.
+        targets: Profiles that constraints ask for.
         step: Optimiser steps behind the weights.
     """
 
@@ -82,6 +84,7 @@ class Generator:
     parameters: Parameters
     denoiser: PreconditionedDenoiser
     thresholds: str = ""
+    targets: Targets = field(default_factory=Targets)
     step: int = 0
 
     @classmethod
@@ -92,6 +95,7 @@ class Generator:
         standardisation: Standardisation,
         parameters: Parameters,
         thresholds: str = "",
+        targets: Targets | None = None,
     ) -> Generator:
         """Builds an untrained generator; weights are a function of training.seed.
 
@@ -107,7 +111,7 @@ class Generator:
         network = build_network(config, grid, lattice, channels.count)
         denoiser = PreconditionedDenoiser(network, path, 1.0, config.sigma_given)
         return cls(
-            config, grid, lattice, channels, standardisation, parameters, denoiser, thresholds
+            config, grid, lattice, channels, standardisation, parameters, denoiser, thresholds, targets or Targets()
         )
 
     def conditions(self, season: Tensor, parameters: Tensor) -> Tensor:
@@ -176,7 +180,8 @@ def with_weights(generator: Generator, weights: Mapping[str, Tensor], step: int)
     Collective: no.
     """
     made = Generator.build(
-        generator.config, generator.grid, generator.standardisation, generator.parameters, generator.thresholds
-    )
+        generator.config, generator.grid, generator.standardisation, generator.parameters, generator.thresholds,
+        generator.targets,
+    )  # fmt: skip
     made.denoiser.network.load_state_dict(dict(weights))
     return replace(made, step=step)

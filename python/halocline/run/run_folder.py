@@ -25,6 +25,7 @@ from halocline.io.tensors import save_tensors
 from halocline.run.config import RunConfig, build, write_config
 from halocline.run.generator import Generator, Parameters
 from halocline.run.outputs import make_folder
+from halocline.run.targets import Targets
 from halocline.state.state import Standardisation
 
 __all__ = ["WEIGHTS", "fingerprints", "load_content", "load_generator", "save_generator", "start_run_folder"]
@@ -35,7 +36,7 @@ TENSORS = (
     "standardisation.reference", "standardisation.scale", "standardisation.mask", "parameters.mean", "parameters.scale",
 )  # fmt: skip
 ENTRIES = ("version", "grid", "config", "thresholds", "step", "crc32")
-NETWORK = "network."
+NETWORK, TARGETS = "network.", "targets."
 
 
 def save_generator(folder: Path, generator: Generator, weights: Mapping[str, Tensor]) -> None:
@@ -70,6 +71,7 @@ def fitted(generator: Generator) -> dict[str, Tensor]:
     parameters = generator.parameters
     tensors = {f"standardisation.{k}": v for k, v in generator.standardisation.to_dict().items()}
     tensors |= {"parameters.mean": parameters.mean, "parameters.scale": parameters.scale}
+    tensors |= {TARGETS + k: v for k, v in generator.targets.to_dict().items()}
     return {name: x.detach().cpu().contiguous() for name, x in tensors.items()}
 
 
@@ -175,7 +177,8 @@ def load_generator(folder: Path, overrides: Mapping[str, Any] | None = None) -> 
     names = ("reference", "scale", "mask")
     standardisation = Standardisation.from_dict({name: tensors[f"standardisation.{name}"] for name in names})
     parameters = Parameters(config.data.parameters, tensors["parameters.mean"], tensors["parameters.scale"])
-    generator = Generator.build(config, grid, standardisation, parameters, content["thresholds"])
+    targets = Targets.from_dict({k.removeprefix(TARGETS): x for k, x in tensors.items() if k.startswith(TARGETS)})
+    generator = Generator.build(config, grid, standardisation, parameters, content["thresholds"], targets)
     load_weights(generator.denoiser.network, tensors, folder / WEIGHTS)
     return replace(generator, step=content["step"])
 

@@ -16,12 +16,15 @@ from halocline.flow.noise import Noise
 from halocline.flow.sampler import AncestralSampler, DDIMSampler, EulerSampler, HeunSampler, Sampler
 from halocline.flow.tiled import TiledDenoiser
 from halocline.flow.times import uniform_times
+from halocline.inference.guidance import Told
+from halocline.inference.primal_dual import PrimalDualSampler
 from halocline.io.nemo import standard_names_of, write_states
 from halocline.mesh.communicator import Communicator, Serial
 from halocline.mesh.layout import Layout
 from halocline.physics.convection import adjust_columns
 from halocline.physics.geometry import Geometry
 from halocline.run.config import apply_overrides, build, parse_overrides
+from halocline.run.constraints import Constrained, draw_rows, write_rows
 from halocline.run.generator import Generator
 from halocline.run.judging import eos_of
 from halocline.run.outputs import check_file
@@ -51,7 +54,7 @@ class SampleOptions:
     output: str = "states.nc"
     months: tuple[int, ...] = MONTHS
     parameters: dict[str, float] = field(default_factory=dict)
-    sampling: dict[str, int | str] = field(default_factory=dict)
+    sampling: dict[str, int | float | str] = field(default_factory=dict)
     convection: bool = True
     ranks_per_member: int = 0
 
@@ -82,12 +85,15 @@ def sample(run: Path, arguments: Sequence[str], comm: Communicator | Serial) -> 
     torch.set_num_threads(1)  # one thread per rank: part of what fixes the bits
     team = form_team(comm, len(generator.lattice.tiles), options.members, options.ranks_per_member)
     layout = Layout.build(generator.lattice, team.comm)
-    fields = generate(generator, layout, team, options, comm.is_root, comm)
-    parts = comm.gather((team.members, fields) if team.comm.is_root else None)
+    told = Told()
+    fields = generate(generator, layout, team, options, comm.is_root, comm, told)
+    parts = comm.gather((team.members, fields, told.rows) if team.comm.is_root else None)
     with comm.together():
         if parts is not None:
-            write(generator, options, merge([p for p in parts if p is not None], options.members))
+            made = [part for part in parts if part is not None]
+            write(generator, options, merge([part[:2] for part in made], options.members))
             print(f"{options.members} members written to {options.output}", flush=True)
+            show(generator, options, [row for part in made for row in part[2]])
 
 
 def generate(
@@ -97,6 +103,7 @@ def generate(
     options: SampleOptions,
     speaks: bool,
     everyone: Communicator | Serial | None = None,
+    told: Told | None = None,
 ) -> dict[str, np.ndarray] | None:
     """Generates the members of a team and brings them to its root.
 
@@ -111,7 +118,7 @@ def generate(
 
     Collective: yes, over all teams.
     """
-    tiles = generate_tiles(generator, layout, team, options, speaks, everyone)
+    tiles = generate_tiles(generator, layout, team, options, speaks, everyone, told)
     fields = {name: layout.collect(x) for name, x in tiles.items()}
     return {name: x for name, x in fields.items() if x is not None} or None
 
@@ -123,6 +130,7 @@ def generate_tiles(
     options: SampleOptions,
     speaks: bool,
     everyone: Communicator | Serial | None = None,
+    told: Told | None = None,
 ) -> dict[str, Tensor]:
     """Generates the members of a team where they will stay: on its tiles.
 
@@ -133,6 +141,7 @@ def generate_tiles(
         options: Seed, months, parameters, convection.
         speaks: Whether this rank reports progress.
         everyone: All teams, which end together where a member of one diverges; the team if left out.
+        told: Is given what constraints have missed at each evaluation.
 
     Returns:
         Variable to the numbers that files hold: float32, shape (member, tile, k, j, i), physical units, zero on land.
@@ -142,20 +151,26 @@ def generate_tiles(
 
     Collective: yes, over all teams.
     """
-    months = torch.tensor([options.month(m) for m in team.members]).double()
+    season = torch.tensor([options.month(m) for m in team.members]).double() / 12 % 1
     parameters = requested_parameters(generator, options).expand(len(team.members), -1)
-    denoiser = generator.tiled(layout, months / 12 % 1, parameters)
-    noise = keyed_noise(generator, layout, team.members, options.seed, denoiser.mask)
+    plain = generator.tiled(layout, season, parameters)
+    with team.comm.together():
+        constrained = Constrained.build(plain, generator, layout, season, parameters)
+    noise = keyed_noise(generator, layout, team.members, options.seed, plain.mask)
     steps = generator.config.sampling.steps
     with Reporter("sampling", steps, speaks=speaks) as reporter:
-        sampler = build_sampler(generator, denoiser, noise, lambda step, t, s: reporter.advance())
+        sampler = build_sampler(generator, constrained, noise, lambda step, t, s: reporter.advance())
         x = sampler(noise(0))
+    if constrained.strict is not None:
+        x = constrained.strict.finish(x)
+    if told is not None:
+        told.rows += [(t, team.members[n], r, p) for t, n, r, p in constrained.told.rows]
     standardisation = generator.standardisation.cut(layout)
     x = standardisation.inverse(x.double())
     with (everyone or team.comm).together():
         check_bounds(x, standardisation, generator.channels, layout, team.members)
     tiles = {name: value.clamp(*VARIABLES[name].bounds) for name, value in generator.channels.split(x).items()}
-    if options.convection and {"temperature", "salinity"} <= set(tiles):
+    if (options.convection or constrained.strict is not None) and {"temperature", "salinity"} <= set(tiles):
         adjust(tiles, generator, layout)
     return {name: value.float() for name, value in tiles.items()}
 
@@ -232,17 +247,33 @@ def keyed_noise(
 
 def build_sampler(
     generator: Generator,
-    denoiser: TiledDenoiser,
+    constrained: Constrained | TiledDenoiser,
     noise: Callable[[int], Tensor],
     progress: Callable[[int, float, float], None],
 ) -> Sampler:
-    """Builds the sampler that the configuration names, on a uniform grid of path time."""
-    sampling = generator.config.sampling
+    """Builds the sampler that the configuration names, on a uniform grid of path time.
+
+    Arguments:
+        generator: Gives the configuration.
+        constrained: The denoiser, with its constraints where there are some.
+        noise: Function of the draw number.
+        progress: Called after each step.
+    """
+    if isinstance(constrained, TiledDenoiser):
+        constrained = Constrained(constrained)
+    sampling, denoiser = generator.config.sampling, constrained.denoiser
     times = uniform_times(sampling.steps)
-    if sampling.sampler == "ancestral":
-        return AncestralSampler(denoiser, times, noise, progress=progress)
     kinds = {"euler": EulerSampler, "heun": HeunSampler, "ddim": DDIMSampler}
-    return kinds[sampling.sampler](denoiser, times, progress=progress)
+    sampler: Sampler
+    if sampling.sampler == "ancestral":
+        sampler = AncestralSampler(denoiser, times, noise, progress=progress)
+    else:
+        sampler = kinds[sampling.sampler](denoiser, times, progress=progress)
+    if constrained.multipliers is None:
+        return sampler
+    return PrimalDualSampler(
+        sampler, constrained.multipliers, sampling.corrections, sampling.correction_size, noise, progress
+    )
 
 
 def adjust(tiles: dict[str, Tensor], generator: Generator, layout: Layout) -> None:
@@ -294,6 +325,18 @@ def write(generator: Generator, options: SampleOptions, fields: dict[str, np.nda
             "seed": options.seed,
             "sampler": f"{sampling.sampler}, {sampling.steps} steps",
             "convective_adjustment": "yes" if options.convection else "no",
+            **({"constraints": f"{sampling.constraints} ({sampling.constraint_form})"} if sampling.asked else {}),
             **{f"parameter_{k}": v for k, v in options.parameters.items()},
         },
     )
+
+
+def show(generator: Generator, options: SampleOptions, rows: list[tuple[float, int, float, float]]) -> None:
+    """Writes and draws beside the states how the constraints were met at each evaluation."""
+    if not rows:
+        return
+    sampling, output = generator.config.sampling, Path(options.output)
+    table, picture = (output.with_suffix(f".constraints.{kind}") for kind in ("csv", "png"))
+    write_rows(table, sorted(rows, key=lambda row: (row[1], -row[0])))
+    draw_rows(picture, rows, f"constraints {sampling.constraints}, {sampling.constraint_form}")
+    print(f"constraints: {table} and {picture}", flush=True)

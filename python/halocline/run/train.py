@@ -22,6 +22,7 @@ from halocline.run.generator import Generator, Parameters, check_window
 from halocline.run.judging import learn_thresholds
 from halocline.run.loader import WindowLoader
 from halocline.run.run_folder import fingerprints, start_run_folder
+from halocline.run.targets import Targets
 from halocline.run.threads import choose_device, share_cores
 from halocline.run.trainer import Trainer
 from halocline.state.state import Standardisation
@@ -147,9 +148,13 @@ def prepare(config: RunConfig, store: TrainingStore) -> Generator:
     seen = ~data.held_out
     names = config.data.parameters
     values = [torch.as_tensor(data.parameters[name][seen]).double() for name in names]
-    parameters = Parameters.fit(names, torch.stack(values, dim=1) if values else torch.zeros(int(seen.sum()), 0))
-    thresholds = learn_thresholds({name: x[seen] for name, x in store.diagnostics().items()})
-    return Generator.build(config, store.grid, standardisation, parameters, thresholds.to_json())
+    given = torch.stack(values, dim=1) if values else torch.zeros(int(seen.sum()), 0)
+    parameters = Parameters.fit(names, given)
+    diagnosed = {name: x[seen] for name, x in store.diagnostics().items()}
+    season = torch.as_tensor(data.month[seen]).double() / 12 % 1
+    targets = Targets.fit(diagnosed, season, parameters.standardise(given))
+    thresholds = learn_thresholds(diagnosed).to_json()
+    return Generator.build(config, store.grid, standardisation, parameters, thresholds, targets)
 
 
 def describe(generator: Generator, windows: int, states: int) -> None:
