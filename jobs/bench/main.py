@@ -43,6 +43,19 @@ def sampling() -> list[list[str]]:
     ]  # fmt: skip
 
 
+def constrained() -> list[list[str]]:
+    """What constraints add to a sampling step."""
+    seconds = launch("constrained.py")
+    rows = []
+    for name, took in seconds.items():
+        if name != "none":
+            aim = "≤ 1.5" if "noisy" in name or name == "strict" else "≤ 3"
+            what = f"sampling step constrained by {name} against an unconstrained one"
+            times = f"{took * 1e3:.0f} ms, {seconds['none'] * 1e3:.0f} ms"
+            rows.append([what, f"{took / seconds['none']:.2f}", aim, times])
+    return rows
+
+
 def exchange() -> list[list[str]]:
     """Halo exchange against a copy through shared memory."""
     rows = []
@@ -187,7 +200,7 @@ def main() -> None:
     parser.add_argument("--gensim", default="", metavar="PATH", help="checkout of GenSIM; two minutes more")
     options = parser.parse_args()
     where = machine()
-    parts = (noise, network, exchange, sampling, training, memory, bridge, observing)
+    parts = (noise, network, exchange, sampling, constrained, training, memory, bridge, observing)
     rows = [row for part in parts for row in part()] + gensim(options.gensim)
     header = ["what", "measured", "aim", "behind it"]
     table = "\n".join("| " + " | ".join(row) + " |" for row in [header, ["---"] * 4, *rows])

@@ -22,6 +22,7 @@ from rich.table import Table
 from halocline.io.nemo import read_states
 from halocline.io.training_store import TrainingStore
 from halocline.mesh.grid import Grid
+from halocline.run.baselines import read_state
 from halocline.run.generator import Generator
 from halocline.run.judging import diagnose_fields
 from halocline.run.run_folder import load_generator
@@ -96,17 +97,8 @@ def of_data(generator: Generator, store: TrainingStore) -> Row:
     levels = [c.level for c in store.channels.channels if c.variable.name == "temperature"]
     temperature = np.zeros((len(seen), generator.grid.nk, generator.grid.nj, generator.grid.ni))
     for n, record in enumerate(seen.tolist()):
-        temperature[n, levels] = whole(store, record)[rows]
+        temperature[n, levels] = read_state(store, record)[rows]
     return row("training states", told, temperature, store.records.month[seen], generator.grid, float("nan"))
-
-
-def whole(store: TrainingStore, record: int) -> np.ndarray:
-    """Reads a state, shape (channel, nj, ni)."""
-    cj, ci = store.chunk
-    rows = range(-(-store.grid.nj // cj))
-    columns = range(-(-store.grid.ni // ci))
-    blocks = [[store.block(1, record, J, I) for I in columns] for J in rows]
-    return np.concatenate([np.concatenate(row, axis=2) for row in blocks], axis=1)
 
 
 def of_method(name: str, run: Path, generator: Generator, arguments: argparse.Namespace) -> Row:

@@ -251,6 +251,11 @@ def sample(run: Run, overrides: Overrides = None) -> None:
                             multipliers: primal-dual, Langevin-corrected
     sampling.constraint_strength=0    0: published rate x 1; penalty 4; dual
                             step 0.5
+    sampling.given=FILE     states whose fields are to be met, in turn for each
+                            member; with constraint_form=estimate
+    sampling.given_variables=temperature   joined by "+"; likewise
+    sampling.given_levels=1   from the surface down, sampling.given_error=0.1 of
+                            them in standard deviations of the training states
     convection=true         mix unstable columns, conserving heat and salt, as the
                             model would first; false: the network's own state
     ranks_per_member=0      ranks that share the tiles of a member; 0: chosen

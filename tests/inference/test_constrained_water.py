@@ -9,9 +9,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from halocline.flow.denoiser import Posterior
+from halocline.flow.denoiser import GaussianDenoiser, Posterior
 from halocline.flow.path import LinearPath
+from halocline.flow.sampler import HeunSampler
+from halocline.flow.times import uniform_times
 from halocline.inference.constraint import PROFILES, Moments, Stability, Water
+from halocline.inference.guidance import GuidedDenoiser
+from halocline.inference.observation import Given
 from halocline.inference.strict import CLOSE, StrictDenoiser, WithinMeans, stable
 from halocline.physics.diagnostics import DiagnosticOptions, diagnose
 from halocline.physics.projection import content
@@ -138,3 +142,21 @@ def test_state_that_is_allowed_keeps_its_bits(water):
     assert torch.equal(denoiser(x, 0.3).mean, x) and torch.equal(denoiser.finish(x), x)
 
 
+
+
+@pytest.mark.parametrize("error", [0.2, 1.0])
+def test_known_cells_follow_the_posterior_and_others_the_prior(water, error):
+    """Independent cells of unit variance: the posterior of a known one is N(y / (1 + R), R / (1 + R))."""
+    shape = water.standardisation.mask.shape
+    known = water.standardisation.mask & (torch.arange(shape[1]) == 0)[:, None, None]
+    given = Given(torch.full((1, *shape), 1.5).double(), known, torch.tensor(error).double(), water.layout)
+    guided = GuidedDenoiser(GaussianDenoiser(LinearPath(), 0.0, 1.0), given=given)
+    generator = torch.Generator().manual_seed(2)
+    x = torch.randn(200, *shape, generator=generator, dtype=torch.float64)
+    found = HeunSampler(guided, uniform_times(40))(x)
+    R = error**2
+    here, there = found[:, known], found[:, ~known]
+    assert float(here.mean()) == pytest.approx(1.5 / (1 + R), abs=0.02)
+    assert float(here.var()) == pytest.approx(R / (1 + R), rel=0.05)
+    assert float(there.mean()) == pytest.approx(0, abs=0.01) and float(there.var()) == pytest.approx(1, rel=0.02)
+    assert float(given.missed(found).mean()) < 2.5

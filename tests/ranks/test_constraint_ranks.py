@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from halocline.flow.denoiser import PreconditionedDenoiser
 from halocline.inference.guidance import Told
+from halocline.io.nemo import write_states
 from halocline.mesh.communicator import Serial
 from halocline.mesh.layout import Layout
 from halocline.run.generator import Generator
@@ -27,6 +29,10 @@ MEMBERS = (0, 1)
 def constrained(**sampling) -> Generator:
     """A generator whose targets are the profiles of noise about its standardisation, so that they can be met."""
     generator = build(land_broken_grid(), "heun", "fp32")
+    with torch.no_grad():
+        for p in generator.denoiser.network.parameters():
+            p.mul_(0.3)
+    denoiser = PreconditionedDenoiser(generator.denoiser.network, generator.denoiser.path)  # near that of a Gaussian
     torch.manual_seed(2)
     shape = (6, *generator.standardisation.reference.shape)
     states = generator.standardisation.inverse(torch.randn(shape, dtype=torch.float64))
@@ -35,7 +41,7 @@ def constrained(**sampling) -> Generator:
     season = torch.arange(6).double() / 6
     targets = Targets.fit({name: x.numpy() for name, x in told.items()}, season, torch.zeros(6, 0))
     config = replace(generator.config, sampling=replace(generator.config.sampling, **sampling))
-    return replace(generator, config=config, targets=targets)
+    return replace(generator, config=config, targets=targets, denoiser=denoiser)
 
 
 @pytest.mark.parametrize(
@@ -70,3 +76,18 @@ def test_strict_samples_are_stable_in_the_numbers_that_are_written(comm):
     if comm.is_root:
         told = diagnose_fields(fields, generator.grid, generator.lattice, generator.config.data)
         assert (told["unstable_fraction_strict"] == 0).all()
+
+
+def test_sample_with_a_given_surface_does_not_depend_on_layout(comm, tmp_path):
+    torch.set_num_threads(1)
+    plain, alone = constrained(), Team(Serial(), MEMBERS)
+    whole = Layout.build(plain.lattice, Serial())
+    fields = generate(plain, whole, alone, SampleOptions(members=2, seed=1), False)
+    path = tmp_path / "states.nc"  # one for each rank, all alike
+    write_states(path, fields, plain.grid, months=[1, 2])
+    generator = constrained(given=str(path), constraint_form="estimate")
+    options = SampleOptions(members=2, seed=7, convection=False)
+    expected = generate(generator, whole, alone, options, False)
+    found = generate(generator, Layout.build(generator.lattice, comm), Team(comm, MEMBERS), options, False)
+    if comm.is_root:
+        assert all(np.array_equal(found[name], values) for name, values in expected.items())

@@ -82,7 +82,7 @@ def make_generator(grid: Grid, tile: tuple[int, int] = (8, 8), halo: int = 2, **
         torch.as_tensor(rng.uniform(0.5, 2.0, channels.count)),
         torch.as_tensor(mask),
     )
-    parameters = Parameters(("viscosity",), torch.tensor([2.0]).double(), torch.tensor([0.5]).double())
+    parameters = Parameters(("viscosity",), *(torch.tensor([x]).double() for x in (2.0, 0.5, 1.0, 3.0)))
     return Generator.build(parsed, grid, standardisation, parameters)
 
 

@@ -9,6 +9,7 @@ import torch
 from case import Case, here
 
 from halocline.flow.conditions import season_features
+from halocline.run.generator import Parameters
 from halocline.run.run_folder import load_generator
 from halocline.run.targets import Targets
 
@@ -34,6 +35,15 @@ def test_generator_carries_its_targets(trained: Case):
     target, spread = generator.targets.of("ts", torch.tensor([0.5]), torch.zeros(1, 0))
     assert target.shape == (1, 2 * trained.grid.nk) and bool((spread > 0).all())
     assert 5 < float(target[0, 0]) < 25 and 30 < float(target[0, -1]) < 40
+
+
+def test_parameter_outside_the_training_range_is_told_with_its_distance():
+    parameters = Parameters.fit(("wind", "mixing"), torch.tensor([[1.0, 4.0], [3.0, 4.0]]).double())
+    assert parameters.beyond(torch.tensor([2.0, 4.0])) == []
+    assert parameters.beyond(torch.tensor([4.0, 3.5])) == [
+        "parameters.wind is 4, but the training states have 1 to 3: 1 beyond, 0.5 times the width of that range.",
+        "parameters.mixing is 3.5, but the training states have 4 to 4: 0.5 beyond.",
+    ]
 
 
 @pytest.mark.parametrize("form", ["state", "estimate", "multipliers"])
@@ -79,3 +89,26 @@ def test_penalty_brings_level_means_nearer_to_their_targets(trained: Case, tmp_p
 def test_constraints_that_make_no_sense_are_refused(trained: Case, tmp_path, options, sentence: str):
     result = here("sample", trained.run, *options, f"output={tmp_path}/states.nc")
     assert result.status == 1 and sentence in result.err
+
+
+def test_given_surface_is_met_and_the_interior_is_generated(trained: Case, states, tmp_path):
+    def made(name: str, *options: str) -> np.ndarray:
+        path = tmp_path / name
+        result = here("sample", trained.run, "members=2", "months=[6]", "seed=9", f"output={path}", *options)
+        assert result.status == 0, result.err
+        with netCDF4.Dataset(path) as file:
+            return np.ma.filled(file["votemper"][:].astype(float), np.nan)
+
+    with netCDF4.Dataset(states) as file:
+        wanted = np.ma.filled(file["votemper"][:2].astype(float), np.nan)
+    keys = (f"sampling.given={states}", "sampling.constraint_form=estimate", "sampling.steps=8", "convection=false")
+    free, given = made("free.nc", "sampling.steps=8", "convection=false"), made("given.nc", *keys)
+    departures = [float(np.nanmean((x[:, 0] - wanted[:, 0]) ** 2) ** 0.5) for x in (free, given)]
+    assert departures[1] < 0.5 * departures[0]
+    assert (tmp_path / "given.constraints.csv").exists()
+
+
+def test_given_field_that_is_not_a_variable_is_refused(trained: Case, states, tmp_path):
+    keys = (f"sampling.given={states}", "sampling.constraint_form=estimate", "sampling.given_variables=ice")
+    result = here("sample", trained.run, *keys, f"output={tmp_path}/states.nc")
+    assert result.status == 1 and "sampling.given_variables is 'ice', expected some of temperature" in result.err

@@ -30,6 +30,7 @@ from torch import Tensor
 from halocline.flow.denoiser import Denoiser, Posterior
 from halocline.flow.path import Path, Time
 from halocline.inference.constraint import Moments, Stability
+from halocline.inference.observation import Given
 
 __all__ = ["GuidedDenoiser", "Multipliers", "PenalisedState", "Told"]
 
@@ -159,6 +160,7 @@ class GuidedDenoiser:
         denoiser: To be constrained; differentiable with respect to the state.
         moments: Equalities, or None.
         stability: Inequalities, or None.
+        given: Known values, or None.
         strength: λ of the penalty; with multipliers not used.
         multipliers: Weights; None for a penalty.
         told: Is given the residuals of every estimate.
@@ -175,10 +177,11 @@ class GuidedDenoiser:
         strength: float = 4.0,
         multipliers: Multipliers | None = None,
         told: Told | None = None,
+        given: Given | None = None,
     ) -> None:
-        if moments is None and stability is None:
-            raise ValueError("A guided denoiser has neither means nor stability to meet: give one of them.")
-        self.denoiser, self.moments, self.stability = denoiser, moments, stability
+        if moments is None and stability is None and given is None:
+            raise ValueError("A guided denoiser has neither means nor stability nor values to meet: give one of them.")
+        self.denoiser, self.moments, self.stability, self.given = denoiser, moments, stability, given
         self.strength, self.multipliers, self.told = strength, multipliers, told
 
     @property
@@ -213,10 +216,12 @@ class GuidedDenoiser:
             else:
                 chosen = self.multipliers.moments
             total = total if chosen is None else total + (chosen * residual).sum()
+        known = sigma**2 / (sigma**2 + alpha**2)  # variance of a state of unit variance
+        if self.given is not None:
+            total = total + (self.given.weight(mean, known) * self.given.residual(mean)).sum()
         if self.stability is not None:
             step = self.stability.residual(mean)
             if self.multipliers is None:
-                known = sigma**2 / (sigma**2 + alpha**2)  # variance of a state of unit variance
                 weight = step.detach().clamp(min=0.0) / (0.5 / self.strength + known)
                 total = total + (weight * step).sum()
             elif self.multipliers.stability is not None:
@@ -235,6 +240,8 @@ class GuidedDenoiser:
                 share = torch.minimum(share, (-(before * change).sum(1) / size).clamp(min=0.0))
         if self.stability is not None:
             share = torch.minimum(share, self.stability.best_share(mean, shift))
+        if self.given is not None:
+            share = torch.minimum(share, self.given.best_share(mean, shift))
         return share
 
     def _done(self, mean: Tensor, t: float) -> Posterior:
@@ -242,6 +249,7 @@ class GuidedDenoiser:
         equal = None if self.moments is None else self.moments.residual(mean)
         if self.multipliers is not None:
             self.multipliers.see(equal, None if self.stability is None else self.stability.residual(mean))
-        if self.told is not None and equal is not None:
-            self.told.add(t, equal, None if self.multipliers is None else self.multipliers.moments)
+        missed = self.given.missed(mean) if equal is None and self.given is not None else equal
+        if self.told is not None and missed is not None:
+            self.told.add(t, missed, None if self.multipliers is None else self.multipliers.moments)
         return Posterior(mean)

@@ -196,6 +196,10 @@ class SamplingConfig:
             (primal-dual, the same gradient).
         constraint_strength: Of "state": factor of the published rate, default 1; of "estimate": penalty of a squared
             residual in units of its spread, default 4; of "multipliers": dual step, default 0.5. 0: the default.
+        given: File of states whose fields samples are to have: one state, or one for each member in turn.
+        given_variables: Which of its fields, joined by "+".
+        given_levels: From the surface down.
+        given_error: Of the fields, in standard deviations of the training states.
         corrections: Langevin steps after each step; with "multipliers".
         correction_size: Their size, relative to the variance of the noise.
     """
@@ -207,6 +211,10 @@ class SamplingConfig:
     constraints: str = ""
     constraint_form: str = "state"
     constraint_strength: float = 0.0
+    given: str = ""
+    given_variables: str = "temperature"
+    given_levels: int = 1
+    given_error: float = 0.1
     corrections: int = 1
     correction_size: float = 0.1
 
@@ -221,7 +229,13 @@ class SamplingConfig:
         one_of("sampling.constraint_form", self.constraint_form, ("state", "estimate", "multipliers"))
         at_least("sampling", self, "constraint_strength", 0)
         at_least("sampling", self, "corrections", 0)
-        at_least("sampling", self, "correction_size", 0, strictly=True)
+        at_least("sampling", self, "given_levels", 1)
+        for name in ("correction_size", "given_error"):
+            at_least("sampling", self, name, 0, strictly=True)
+        if self.given and self.constraint_form == "state":
+            raise ValueError(
+                "sampling.given needs sampling.constraint_form 'estimate' or 'multipliers', got 'state': set it, too."
+            )
         if sum(name in MEANS for name in self.asked) > 1:
             one = ", ".join(MEANS)
             raise ValueError(f"sampling.constraints is '{self.constraints}', expected at most one of {one}.")

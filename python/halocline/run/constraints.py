@@ -8,13 +8,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from halocline.flow.denoiser import Denoiser
 from halocline.inference.constraint import Moments, Stability, Water
 from halocline.inference.guidance import GuidedDenoiser, Multipliers, PenalisedState, Told
+from halocline.inference.observation import Given
 from halocline.inference.strict import StrictDenoiser, WithinMeans
 from halocline.io.atomic import atomic_path
+from halocline.io.nemo import read_states
 from halocline.mesh.layout import Layout
 from halocline.physics.geometry import Geometry
 from halocline.run.generator import Generator
@@ -45,7 +48,13 @@ class Constrained:
 
     @classmethod
     def build(
-        cls, denoiser: Denoiser, generator: Generator, layout: Layout, season: Tensor, parameters: Tensor
+        cls,
+        denoiser: Denoiser,
+        generator: Generator,
+        layout: Layout,
+        season: Tensor,
+        parameters: Tensor,
+        members: Sequence[int] = (0,),
     ) -> Constrained:
         """Wraps a denoiser as `generator.config.sampling` says.
 
@@ -55,36 +64,42 @@ class Constrained:
             layout: Who owns which tile.
             season: Fraction of the year, shape (member).
             parameters: Physical parameters, shape (member, parameter).
+            members: Their numbers.
 
         Raises:
-            ValueError: The generator has no targets for a constraint, or no temperature and salinity.
+            ValueError: The generator has no targets for a constraint, no temperature and salinity, or no such fields as
+                are given.
+            OSError: The file of given fields cannot be read.
 
         Collective: no.
         """
         sampling, told = generator.config.sampling, Told()
         asked = sampling.asked
-        if not asked:
+        given = given_of(generator, layout, members) if sampling.given else None
+        if not asked and given is None:
             return cls(denoiser)
-        water = water_of(generator, layout)
+        water = water_of(generator, layout) if asked else None
         standard = generator.parameters.standardise(parameters)
 
         def moments(kind: str) -> Moments:
+            assert water is not None
             return Moments(kind, water, *generator.targets.of(kind, season, standard))
 
         means = [moments(kind) for kind in asked if kind in ("ts", "c1", "c2")]
-        stability = Stability(water) if "stability" in asked else None
+        stability = Stability(water) if water is not None and "stability" in asked else None
         strength = sampling.constraint_strength or STRENGTHS[sampling.constraint_form]
         multipliers = None
         if means and sampling.constraint_form == "state":
             denoiser = PenalisedState(denoiser, means[0], strength, told)
-        elif means or stability:
+        elif means or stability or given:
             if sampling.constraint_form == "multipliers":
                 multipliers = Multipliers(step=strength)
-            denoiser = GuidedDenoiser(denoiser, means[0] if means else None, stability, strength, multipliers, told)
-        if "strict" not in asked:
+            mean = means[0] if means else None
+            denoiser = GuidedDenoiser(denoiser, mean, stability, strength, multipliers, told, given)
+        if water is None or "strict" not in asked:
             return cls(denoiser, multipliers, None, told)
         within = WithinMeans(moments("ts"), BOUND) if generator.targets.coefficients else None
-        strict = StrictDenoiser(denoiser, water, within, None if means else told)
+        strict = StrictDenoiser(denoiser, water, within, None if means or given else told)
         return cls(strict, multipliers, strict, told)
 
 
@@ -104,6 +119,33 @@ def water_of(generator: Generator, layout: Layout) -> Water:
         generator.channels, generator.standardisation.cut(layout), Geometry.build(generator.grid, layout), layout,
         eos_of(data), data.free_surface,  # type: ignore[arg-type]
     )  # fmt: skip
+
+
+def given_of(generator: Generator, layout: Layout, members: Sequence[int]) -> Given:
+    """Reads the fields that `sampling.given` names.
+
+    Raises:
+        ValueError, OSError: The file cannot be read, lacks a field, or is of another grid.
+    """
+    sampling, channels = generator.config.sampling, generator.channels
+    names = tuple(name for name in sampling.given_variables.split("+") if name)
+    if not names or not set(names) <= set(generator.config.data.variables):
+        raise ValueError(
+            f"sampling.given_variables is '{sampling.given_variables}', expected some of "
+            f"{', '.join(generator.config.data.variables)}, joined by '+'."
+        )
+    states = read_states((sampling.given,), names, generator.grid)
+    chosen = [member % len(states.month) for member in members]
+    size = (generator.grid.nj, generator.grid.ni)
+    levels = {row.name: channels.nk if row.is_3d else 1 for row in channels.variables}
+    fields = {name: np.zeros((len(members), count, *size)) for name, count in levels.items()}
+    fields |= {name: np.nan_to_num(states.fields[name][chosen]).astype(float) for name in names}
+    standardisation = generator.standardisation.cut(layout)
+    x = torch.as_tensor(layout.cut(channels.join(fields).numpy())).transpose(0, 1)
+    asked = torch.tensor([c.variable.name in names and c.level < sampling.given_levels for c in channels.channels])
+    known = standardisation.mask & asked[:, None, None]
+    error = torch.tensor(sampling.given_error, dtype=torch.float64)
+    return Given(standardisation.forward(x.double()), known, error, layout)
 
 
 def write_rows(path: Path, rows: Sequence[tuple[float, int, float, float]]) -> None:

@@ -40,23 +40,44 @@ class Parameters:
     Attributes:
         names: As in the files of the training data.
         mean, scale: Over the training states, shape (parameter).
+        low, high: Their least and largest values, likewise.
     """
 
     names: tuple[str, ...]
     mean: Tensor
     scale: Tensor
+    low: Tensor
+    high: Tensor
 
     @classmethod
     def fit(cls, names: tuple[str, ...], values: Tensor) -> Parameters:
         """Standardises the training values, shape (state, parameter)."""
         if not names:
-            return cls((), torch.zeros(0), torch.ones(0))
+            return cls((), torch.zeros(0), torch.ones(0), torch.zeros(0), torch.zeros(0))
         scale = values.std(dim=0, unbiased=False)
-        return cls(names, values.mean(dim=0), torch.where(scale > 0, scale, 1.0))
+        scale = torch.where(scale > 0, scale, 1.0)
+        return cls(names, values.mean(dim=0), scale, values.amin(dim=0), values.amax(dim=0))
 
     def standardise(self, values: Tensor) -> Tensor:
         """Maps values of shape (sample, parameter) to unit variance."""
         return (values - self.mean) / self.scale
+
+    def beyond(self, values: Tensor) -> list[str]:
+        """Says which values of shape (parameter) lie outside of those of training, and how far; [] if none does.
+
+        Collective: no.
+        """
+        sentences = []
+        rows = zip(self.names, values.tolist(), self.low.tolist(), self.high.tolist(), strict=True)
+        for name, value, low, high in rows:
+            distance = max(low - value, value - high)
+            if distance > 0:
+                far = f", {distance / (high - low):.2g} times the width of that range" if high > low else ""
+                sentences.append(
+                    f"parameters.{name} is {value:g}, but the training states have {low:g} to {high:g}: {distance:g} "
+                    f"beyond{far}."
+                )
+        return sentences
 
 
 @dataclass(frozen=True)

@@ -33,9 +33,11 @@ __all__ = ["WEIGHTS", "fingerprints", "load_content", "load_generator", "save_ge
 FORMAT = 2  # of generator.safetensors; raised when older files can no longer be read
 WEIGHTS = "generator.safetensors"
 TENSORS = (
-    "standardisation.reference", "standardisation.scale", "standardisation.mask", "parameters.mean", "parameters.scale",
+    "standardisation.reference", "standardisation.scale", "standardisation.mask",
+    "parameters.mean", "parameters.scale", "parameters.low", "parameters.high",
 )  # fmt: skip
 ENTRIES = ("version", "grid", "config", "thresholds", "step", "crc32")
+PARAMETERS = ("mean", "scale", "low", "high")
 NETWORK, TARGETS = "network.", "targets."
 
 
@@ -70,7 +72,7 @@ def fitted(generator: Generator) -> dict[str, Tensor]:
     """Returns what is fitted to the training data and not learned, by name."""
     parameters = generator.parameters
     tensors = {f"standardisation.{k}": v for k, v in generator.standardisation.to_dict().items()}
-    tensors |= {"parameters.mean": parameters.mean, "parameters.scale": parameters.scale}
+    tensors |= {f"parameters.{name}": getattr(parameters, name) for name in PARAMETERS}
     tensors |= {TARGETS + k: v for k, v in generator.targets.to_dict().items()}
     return {name: x.detach().cpu().contiguous() for name, x in tensors.items()}
 
@@ -176,7 +178,7 @@ def load_generator(folder: Path, overrides: Mapping[str, Any] | None = None) -> 
     tensors = content["tensors"]
     names = ("reference", "scale", "mask")
     standardisation = Standardisation.from_dict({name: tensors[f"standardisation.{name}"] for name in names})
-    parameters = Parameters(config.data.parameters, tensors["parameters.mean"], tensors["parameters.scale"])
+    parameters = Parameters(config.data.parameters, *(tensors[f"parameters.{name}"] for name in PARAMETERS))
     targets = Targets.from_dict({k.removeprefix(TARGETS): x for k, x in tensors.items() if k.startswith(TARGETS)})
     generator = Generator.build(config, grid, standardisation, parameters, content["thresholds"], targets)
     load_weights(generator.denoiser.network, tensors, folder / WEIGHTS)

@@ -81,7 +81,9 @@ def sample(run: Path, arguments: Sequence[str], comm: Communicator | Serial) -> 
         options = build(SampleOptions, apply_overrides({}, overrides), "")
         check_file(Path(options.output))
         generator = load_generator(run, options.sampling)
-        requested_parameters(generator, options)  # refused here, while all ranks listen
+        wanted = requested_parameters(generator, options)  # refused here, while all ranks listen
+        for text in generator.parameters.beyond(wanted[0]) if comm.is_root else ():
+            print(f"halocline: warning: {text}", flush=True)
     torch.set_num_threads(1)  # one thread per rank: part of what fixes the bits
     team = form_team(comm, len(generator.lattice.tiles), options.members, options.ranks_per_member)
     layout = Layout.build(generator.lattice, team.comm)
@@ -155,7 +157,7 @@ def generate_tiles(
     parameters = requested_parameters(generator, options).expand(len(team.members), -1)
     plain = generator.tiled(layout, season, parameters)
     with team.comm.together():
-        constrained = Constrained.build(plain, generator, layout, season, parameters)
+        constrained = Constrained.build(plain, generator, layout, season, parameters, team.members)
     noise = keyed_noise(generator, layout, team.members, options.seed, plain.mask)
     steps = generator.config.sampling.steps
     with Reporter("sampling", steps, speaks=speaks) as reporter:
@@ -326,6 +328,7 @@ def write(generator: Generator, options: SampleOptions, fields: dict[str, np.nda
             "sampler": f"{sampling.sampler}, {sampling.steps} steps",
             "convective_adjustment": "yes" if options.convection else "no",
             **({"constraints": f"{sampling.constraints} ({sampling.constraint_form})"} if sampling.asked else {}),
+            **({"given": f"{sampling.given_variables} of {sampling.given}"} if sampling.given else {}),
             **{f"parameter_{k}": v for k, v in options.parameters.items()},
         },
     )
@@ -338,5 +341,6 @@ def show(generator: Generator, options: SampleOptions, rows: list[tuple[float, i
     sampling, output = generator.config.sampling, Path(options.output)
     table, picture = (output.with_suffix(f".constraints.{kind}") for kind in ("csv", "png"))
     write_rows(table, sorted(rows, key=lambda row: (row[1], -row[0])))
-    draw_rows(picture, rows, f"constraints {sampling.constraints}, {sampling.constraint_form}")
+    what = sampling.constraints or f"given {sampling.given_variables}"
+    draw_rows(picture, rows, f"{what}, {sampling.constraint_form}")
     print(f"constraints: {table} and {picture}", flush=True)
