@@ -31,6 +31,7 @@ def test_paths_are_relative_to_the_file(tmp_path):
         ({"calendar": "julian"}, "calendar is 'julian'"),
         ({"generate": {"month": 13}}, "generate.month is 13"),
         ({"generate": {"velocity": "fast"}}, "generate.velocity is 'fast'"),
+        ({"generate": {"sea_level": "flat"}}, "generate.sea_level is 'flat'"),
         ({"observe": {"on_reject": "panic"}}, "observe.on_reject is 'panic'"),
         ({"observe": {"every": -1}}, "observe.every is -1"),
         ({"observe": {"diagnostics": "few"}}, "observe.diagnostics is 'few', expected one of judged, all"),

@@ -18,6 +18,8 @@ from halocline.io.nemo import States, read_member, read_restart, read_states
 from halocline.mesh.communicator import Serial
 from halocline.mesh.grid import Grid, box_grid
 from halocline.mesh.layout import Layout
+from halocline.physics.balance import column_divergence
+from halocline.physics.free_surface import stretching
 from halocline.physics.geometry import Geometry
 from halocline.physics.operators import geostrophic_velocity
 from halocline.physics.spectra import largest_wet_rectangle
@@ -286,7 +288,7 @@ def test_depth_means_are_written_where_they_are_asked_for(trained: Case, states:
 
 def test_velocity_of_a_restart_is_what_was_asked_for(trained: Case, states: Path, tmp_path):
     found = {}
-    for choice in ("generated", "rest", "geostrophic"):
+    for choice in ("generated", "balanced", "rest", "geostrophic"):
         words = ("restart", trained.run, f"states={states}", f"velocity={choice}")
         result = here(*words, f"output={tmp_path / choice}.nc")
         assert result.status == 0, result.err
@@ -303,3 +305,32 @@ def test_velocity_of_a_restart_is_what_was_asked_for(trained: Case, states: Path
         expected = torch.as_tensor(velocity).numpy() * mask
         assert found["geostrophic"][name] == pytest.approx(expected, rel=1e-3, abs=1e-4), name
         assert np.abs(found["geostrophic"][name]).max() > 1e-2
+
+
+def test_balanced_restart_brings_no_water_together(trained: Case, states: Path, tmp_path):
+    generator = load_generator(trained.run)
+    layout = Layout.build(generator.lattice, Serial())
+    geometry = Geometry.build(trained.grid, layout)
+    rest = stretching(None, geometry, layout, "linear")
+    left = {}
+    for choice in ("generated", "balanced"):
+        path = tmp_path / f"{choice}.nc"
+        words = ("restart", trained.run, f"states={states}", f"velocity={choice}", f"output={path}")
+        assert here(*words).status == 0
+        flow = [torch.as_tensor(layout.cut(read_restart(path)[name])) for name in ("velocity_u", "velocity_v")]
+        left[choice] = column_divergence(*flow, geometry, layout, rest)
+    assert left["balanced"] < 1e-12 < 1e-3 < left["generated"]
+
+
+@pytest.mark.parametrize("choice", ["mean-free", "rest"])
+def test_sea_level_of_a_restart_is_what_was_asked_for(choice, trained: Case, states: Path, tmp_path):
+    path, grid = tmp_path / "restart.nc", trained.grid
+    assert here("restart", trained.run, f"states={states}", f"sea_level={choice}", f"output={path}").status == 0
+    found, generated = read_restart(path)["sea_level"][0], read_member(states, 0)["sea_level"][0]
+    if choice == "rest":
+        assert not found.any()
+    else:
+        area = (grid.e1t * grid.e2t)[grid.wet]
+        assert abs(np.average(found[grid.wet], weights=area)) < 1e-15
+        shift = (generated - found)[grid.wet]
+        assert np.ptp(shift) < 1e-12 and shift.mean() == pytest.approx(np.average(generated[grid.wet], weights=area))

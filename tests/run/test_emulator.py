@@ -49,13 +49,16 @@ def on_tiles(emulator: Emulator, fields: dict[str, np.ndarray]) -> dict[str, np.
     return {name: emulator.layout.cut(x) for name, x in fields.items()}
 
 
-@pytest.mark.parametrize("velocity", ["generated", "rest", "geostrophic"])
-def test_generated_state_is_that_of_the_restart_file(velocity, trained: Case, tmp_path):
+@pytest.mark.parametrize(
+    ("velocity", "sea_level"),
+    [("generated", "generated"), ("rest", "rest"), ("geostrophic", "mean-free"), ("balanced", "generated")],
+)
+def test_generated_state_is_that_of_the_restart_file(velocity, sea_level, trained: Case, tmp_path):
     states, path = tmp_path / "states.nc", tmp_path / "restart.nc"
     assert not here("sample", trained.run, "members=3", "seed=5", "months=[3]", f"output={states}").status
     words = ("restart", trained.run, f"states={states}", "member=2", f"velocity={velocity}", f"output={path}")
-    assert not here(*words).status
-    wanted = {"seed": 5, "member": 2, "month": 3, "velocity": velocity}
+    assert not here(*words, f"sea_level={sea_level}").status
+    wanted = {"seed": 5, "member": 2, "month": 3, "velocity": velocity, "sea_level": sea_level}
     made = emulator(trained, tmp_path, generate=wanted)
     tiles, judgement = made.generate(10101)
     expected = read_restart(path)

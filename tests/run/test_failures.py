@@ -188,7 +188,11 @@ MISTAKES = {
     "more parts than cells": (RESTART + "per_rank=[20,1]", r"per_rank is 20 x 1, expected 1 to 19 ranks along i"),
     "velocity is not known": (
         RESTART + "velocity=none",
-        r"velocity is 'none', expected one of generated, geostrophic, rest",
+        r"velocity is 'none', expected one of generated, balanced, geostrophic, rest",
+    ),
+    "sea level is not known": (
+        RESTART + "sea_level=flat",
+        r"sea_level is 'flat', expected one of generated, mean-free, rest",
     ),
     "states do not exist": (EVALUATE + "states={bad}/nothing.nc", r"File .*nothing.nc does not exist"),
     "reference lacks the months": (

@@ -9,9 +9,9 @@ from pathlib import Path
 import yaml
 
 from halocline.io.calendar import CALENDARS
+from halocline.run.balance import Choice
 from halocline.run.config import absolute, build, one_of
 from halocline.run.contract import ACTIONS
-from halocline.run.restart import VELOCITIES
 
 __all__ = ["BridgeConfig", "GenerateConfig", "ObserveConfig", "check_mode", "read_bridge_config"]
 
@@ -27,7 +27,8 @@ class GenerateConfig:
     Attributes:
         seed, member: Of the noise.
         month: Month at whose end the state stands, 1 to 12; 0: the month-end nearest to the model's date.
-        velocity: "generated" (as in the state), "geostrophic" or "rest".
+        velocity: "generated" (as in the state), "balanced", "geostrophic" or "rest"; see `Choice`.
+        sea_level: "generated", "mean-free" or "rest".
         convection: Whether unstable columns are mixed.
         parameters: Physical parameters, by name; required if the run was trained with some.
         sampling: Values that replace those of the run's `sampling` section.
@@ -36,7 +37,8 @@ class GenerateConfig:
     seed: int = 0
     member: int = 0
     month: int = 0
-    velocity: str = "generated"
+    velocity: str = Choice.velocity
+    sea_level: str = Choice.sea_level
     convection: bool = True
     parameters: dict[str, float] = field(default_factory=dict)
     sampling: dict[str, int | float | str] = field(default_factory=dict)
@@ -48,7 +50,12 @@ class GenerateConfig:
             raise ValueError(f"generate.member is {self.member}, expected 0 or more.")
         if not 0 <= self.month <= 12:
             raise ValueError(f"generate.month is {self.month}, expected 1 to 12, or 0 for that of the model's date.")
-        one_of("generate.velocity", self.velocity, VELOCITIES)
+        self.choice.check("generate.")
+
+    @property
+    def choice(self) -> Choice:
+        """Velocity and sea level."""
+        return Choice(self.velocity, self.sea_level)
 
 
 @dataclass(frozen=True)

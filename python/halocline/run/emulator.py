@@ -18,12 +18,12 @@ from halocline.mesh.grid import Grid
 from halocline.mesh.lattice import Lattice
 from halocline.mesh.layout import Layout
 from halocline.mesh.rearrange import Rect
+from halocline.run.balance import start_names, start_on_tiles
 from halocline.run.bridge_config import BridgeConfig
 from halocline.run.contract import ContractError, Declaration, FieldDeclaration, Judgement
 from halocline.run.emulator_contract import Contract, nearest_month_end
 from halocline.run.emulator_judge import Judge
 from halocline.run.generator import Generator
-from halocline.run.restart import velocity_names, with_velocity_on_tiles
 from halocline.run.run_folder import load_generator
 from halocline.run.sample import SampleOptions, generate_tiles, requested_parameters
 from halocline.run.teams import Team
@@ -118,14 +118,14 @@ class Emulator:
         """Generates the state that the configuration asks for, and judges it.
 
         The numbers are those that `halocline sample` and `halocline restart` put into a restart with the same seed,
-        member, month and velocity, on any number of ranks.
+        member, month, velocity and sea level, on any number of ranks.
 
         Arguments:
             date: At which the model starts, yyyymmdd; counts on rank 0.
 
         Returns:
-            Variable to array of shape (tile, level, j, i), zero on land: float32, but float64 for a geostrophic
-            velocity, as in the restart; and the verdict.
+            Variable to array of shape (tile, level, j, i), zero on land: float32, but float64 for a velocity
+            or sea level that was computed, as in the restart; and the verdict.
 
         Raises:
             ValueError: The state has diverged.
@@ -139,14 +139,14 @@ class Emulator:
         options = options_of(self.config, generate.month or nearest_month_end(date, declaration.calendar))
         self._say(
             f"generates member {generate.member} of seed {generate.seed} for the end of "
-            f"{MONTHS[options.months[0] - 1]}, velocity {generate.velocity}"
+            f"{MONTHS[options.months[0] - 1]}, velocity {generate.velocity}, sea level {generate.sea_level}"
         )
         with one_thread():
             team = Team(self.comm, (generate.member,))
             members = generate_tiles(self.generator, self.layout, team, options, self.comm.is_root)
             state = {name: x[0].numpy() for name, x in members.items()}
             data = self.generator.config.data
-            tiles = with_velocity_on_tiles(state, self.grid, self.layout, data, generate.velocity)
+            tiles = start_on_tiles(state, self.grid, self.layout, data, generate.choice)
         tiles = {name: x[:, : declaration.nk] for name, x in tiles.items()}  # levels without sea may not be the model's
         judgement = self.judge(declaration.step, tiles)
         self._write(judgement, declaration.time(declaration.step))
@@ -227,7 +227,7 @@ def load(config: BridgeConfig, comm: AnyCommunicator) -> Generator:
 def contract_of(config: BridgeConfig, generator: Generator) -> Contract:
     """Returns what the emulator expects of a model. Collective: no."""
     data = generator.config.data
-    return Contract(generator.grid, velocity_names(data.variables, config.generate.velocity), data, config)
+    return Contract(generator.grid, start_names(data.variables, config.generate.choice, data), data, config)
 
 
 def options_of(config: BridgeConfig, month: int) -> SampleOptions:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,21 +13,13 @@ from halocline.io.nemo import read_states, write_restart
 from halocline.io.nextsim import write_start
 from halocline.mesh.communicator import Communicator, Serial
 from halocline.mesh.grid import Grid
-from halocline.mesh.layout import Layout
-from halocline.mesh.rearrange import Rearrange, Rect, stack_tiles, tile_rectangles
-from halocline.physics.ice import ICE
-from halocline.physics.operators import geostrophic_velocity
-from halocline.run.config import DataConfig, apply_overrides, build, one_of, parse_overrides
-from halocline.run.judging import OCEAN, eos_of
+from halocline.run.balance import FLOW_OF_ICE, Choice, flow_of, start_on_grid
+from halocline.run.config import apply_overrides, build, one_of, parse_overrides
+from halocline.run.generator import Generator
 from halocline.run.outputs import check_file
 from halocline.run.run_folder import load_generator
 
-__all__ = ["RestartOptions", "restart", "velocity_names", "with_velocity", "with_velocity_on_tiles"]
-
-NEEDED = ("temperature", "salinity", "sea_level")
-FLOW = ("velocity_u", "velocity_v")
-FLOW_OF_ICE = ("ice_u", "ice_v")
-VELOCITIES = ("generated", "geostrophic", "rest")
+__all__ = ["RestartOptions", "restart"]
 
 
 @dataclass(frozen=True)
@@ -38,18 +30,24 @@ class RestartOptions:
     output: str
     member: int = 0
     like: str = ""
-    velocity: str = "generated"
+    velocity: str = Choice.velocity
+    sea_level: str = Choice.sea_level
     calendar: str = "360_day"
     depth_means: bool = False
     per_rank: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         one_of("calendar", self.calendar, CALENDARS)
-        one_of("velocity", self.velocity, VELOCITIES)
+        self.choice.check()
         if self.per_rank is not None and (len(self.per_rank) != 2 or min(self.per_rank) < 1):
             raise ValueError(
                 f"per_rank is {list(self.per_rank)}, expected the numbers of ranks along i and j, such as [2,1]."
             )
+
+    @property
+    def choice(self) -> Choice:
+        """Velocity and sea level."""
+        return Choice(self.velocity, self.sea_level)
 
 
 def restart(run: Path, arguments: Sequence[str], comm: Communicator | Serial) -> None:
@@ -77,22 +75,18 @@ def restart(run: Path, arguments: Sequence[str], comm: Communicator | Serial) ->
         if flow_of(fields) == FLOW_OF_ICE:
             written = [write_ice(fields, grid, options)]
         else:
-            written = write_ocean(fields, grid, data, options, int(states.month[options.member]))
+            written = write_ocean(fields, generator, options, int(states.month[options.member]))
         print("\n".join(f"written: {path}" for path in written), flush=True)
 
 
-def flow_of(names: Iterable[str]) -> tuple[str, str]:
-    """Names of the velocity of a state: of the ice where it has nothing of the ocean."""
-    return FLOW_OF_ICE if ICE & set(names) and not OCEAN & set(names) else FLOW
-
-
 def write_ocean(
-    fields: dict[str, np.ndarray], grid: Grid, data: DataConfig, options: RestartOptions, month: int
+    fields: dict[str, np.ndarray], generator: Generator, options: RestartOptions, month: int
 ) -> list[Path]:
     """Writes a restart of NEMO; see `write_restart`."""
+    grid, lattice, data = generator.grid, generator.lattice, generator.config.data
     return write_restart(
         Path(options.output),
-        with_velocity(fields, grid, data, options.velocity),
+        start_on_grid(fields, grid, lattice, data, options.choice),
         grid,
         like=Path(options.like) if options.like else None,
         month=month,
@@ -106,10 +100,9 @@ def write_ice(fields: Mapping[str, np.ndarray], grid: Grid, options: RestartOpti
     """Writes a start file of neXtSIM_DG; see `write_start`.
 
     Raises:
-        ValueError: There is no example, or a velocity is asked for that ice does not have.
+        ValueError: There is no example, or a velocity or sea level is asked for that ice does not have.
     """
-    if options.velocity == "geostrophic":
-        raise ValueError("velocity is 'geostrophic', expected 'generated' or 'rest' for sea ice.")
+    options.choice.check_ice()
     if not options.like:
         raise ValueError(
             "like is missing, expected a start or restart file of the configuration, whose coordinates and "
@@ -118,92 +111,3 @@ def write_ice(fields: Mapping[str, np.ndarray], grid: Grid, options: RestartOpti
     left_out = FLOW_OF_ICE if options.velocity == "rest" else ()
     ice = {name: x for name, x in fields.items() if name not in left_out}
     return write_start(Path(options.output), ice, grid, like=Path(options.like))
-
-
-def with_velocity(
-    fields: dict[str, np.ndarray], grid: Grid, data: DataConfig, choice: str
-) -> dict[str, np.ndarray]:
-    """Completes a state for a restart.
-
-    Arguments:
-        fields: Variable to array of shape (k, nj, ni), NaN on land.
-        grid: Geometry.
-        data: Names the equation of state.
-        choice: "generated" (as in the state), "geostrophic" (in balance with density and sea level) or "rest".
-
-    Returns:
-        Temperature, salinity, velocities, sea level.
-
-    Raises:
-        ValueError: The state lacks a variable.
-
-    Collective: no.
-    """
-    needed = (*NEEDED, *FLOW) if choice == "generated" else NEEDED
-    missing = [name for name in needed if name not in fields]
-    if missing:
-        raise ValueError(
-            f"The state lacks {', '.join(missing)}, expected {', '.join(needed)} for velocity={choice}: "
-            "train with these data.variables, or choose velocity=geostrophic or rest."
-        )
-    if choice == "generated":
-        return fields
-    shape = (grid.nk, grid.nj, grid.ni)
-    if choice == "rest":
-        return {**fields, "velocity_u": np.zeros(shape), "velocity_v": np.zeros(shape)}
-    T, S, sea_level = (fields[name] for name in NEEDED)
-    u, v = geostrophic_velocity(T, S, sea_level[0], grid, eos_of(data))
-    return {**fields, "velocity_u": u.numpy(), "velocity_v": v.numpy()}
-
-
-def with_velocity_on_tiles(
-    tiles: Mapping[str, np.ndarray], grid: Grid, layout: Layout, data: DataConfig, choice: str
-) -> dict[str, np.ndarray]:
-    """Completes a state that lies on tiles, with the numbers that `with_velocity` puts into a restart.
-
-    Arguments:
-        tiles: Variable to array of shape (tile, k, j, i), zero on land.
-        grid, data, choice: As for `with_velocity`; for "geostrophic" the state has temperature, salinity, sea level.
-        layout: Who owns which tile.
-
-    Returns:
-        The same and the velocities of the choice: zero, or float64 in balance with the state.
-
-    Collective: yes. A geostrophic velocity is computed by rank 0, which gathers the state.
-    """
-    if choice == "generated":
-        return dict(tiles)
-    if choice == "rest":
-        shape = (len(layout.local), grid.nk, *layout.lattice.tile)
-        return {**tiles, **{name: np.zeros(shape, np.float32) for name in flow_of(tiles)}}
-    fields = {name: layout.collect(tiles[name]) for name in NEEDED}
-    flow: list[np.ndarray] = []
-    with layout.comm.together():
-        if layout.comm.is_root:
-            whole = with_velocity({name: x for name, x in fields.items() if x is not None}, grid, data, choice)
-            masks = (grid.umask, grid.vmask)
-            flow = [np.concatenate([np.where(mask, whole[name], 0.0) for name, mask in zip(FLOW, masks, strict=True)])]
-    scatter = Rearrange.build([(0, Rect(0, grid.nj, 0, grid.ni))], tile_rectangles(layout), layout.comm)
-    both = stack_tiles(layout, scatter(flow))
-    return {**tiles, FLOW[0]: both[:, : grid.nk], FLOW[1]: both[:, grid.nk :]}
-
-
-def velocity_names(variables: Sequence[str], choice: str) -> tuple[str, ...]:
-    """Lists the variables of a generated state once its velocity is chosen.
-
-    Arguments:
-        variables: Those of the generator.
-        choice: As for `with_velocity`.
-
-    Raises:
-        ValueError: A geostrophic velocity needs a variable that is not there.
-
-    Collective: no.
-    """
-    missing = [name for name in NEEDED if name not in variables]
-    if choice == "geostrophic" and missing:
-        raise ValueError(
-            f"The generator lacks {', '.join(missing)}, expected {', '.join(NEEDED)} for velocity: geostrophic: train "
-            "with these data.variables, or choose velocity: generated or rest."
-        )
-    return tuple(dict.fromkeys((*variables, *(() if choice == "generated" else flow_of(variables)))))
