@@ -292,13 +292,68 @@ def restart(run: Run, overrides: Overrides = None) -> None:
     like=RESTART            restart of the same configuration: grid, step and
                             date to go on from (default: NEMO's namelist)
     calendar=360_day        the model's: 360_day, noleap or standard
-    velocity=generated      generated, rest, or geostrophic (by T, S, sea level)
+    velocity=generated      generated, balanced (no column gains water from it),
+                            geostrophic (by T, S, sea level), or rest
+    sea_level=generated     generated, mean-free, or rest
     depth_means=false       true: add uu_n, vv_n, ssha, which NEMO else computes
     per_rank=[I,J]          a file for each of I x J ranks (default: one for all)
     """
     from halocline.run.restart import restart as job
 
     launch(lambda comm: job(run, overrides or [], comm))
+
+
+@app.command()
+def spinup(
+    campaign: Annotated[
+        Path, typer.Argument(metavar="CAMPAIGN", help="YAML file, see jobs/configs/campaign.yaml.", show_default=False)
+    ],
+    overrides: Overrides = None,
+    status: Annotated[
+        bool, typer.Option("--status", help="Show how far the campaign is, and end; a folder of one will do, too.")
+    ] = False,
+) -> None:
+    """Bring a model to equilibrium from generated and other starts, and report what each has cost.
+
+    Each member: make a start, run the model in blocks of years, judge; then go
+    on, accept, or reject and take another start. Killed at any moment, the same
+    command goes on. Leaves report/ in the output folder. Run it alone, without
+    mpirun: it starts the ranks of the model. Keys of the file:
+
+    \b
+    output=FOLDER           of the campaign, made if needed (required)
+    generator=RUN           run folder of `halocline train` (required)
+    store=""                training store for baselines; "": the generator's
+    methods=METHODS         rest, generated, mean, nearest, interpolated,
+                            extrapolation (rest and generated)
+    members=8               of each method and parameter value
+    parameters=LIST         of NAME: VALUE, to run (none: the model's own)
+    seed=0                  of the starts; month=12 at whose end they stand
+    workers=1               model runs at once
+    block_years=10          years between two looks at a member
+    max_years=1000          most years from one start
+    max_attempts=3          generated starts that a member may use up
+    drift.NAME=VALUE        limits of temperature_deep (degC/century),
+                            salinity_deep (1e-3/century),
+                            heat_content_per_area (W/m2), ...
+    equilibrium=FILES       states of runs whose drift is the limit, where it is
+                            not given
+    velocity, sea_level     as for `halocline restart`
+    keep_blocks=false       true: keep the files of all blocks, not the last's
+    model.command=PROGRAM   started with the path of its namelist
+    model.namelist=FILE     template; model.set fills it in
+    model.restart=PATTERN   what a run leaves in its folder
+    model.ranks=1           of a run; model.limit_minutes=60 that it may take
+    task=N                  work on this of tasks=M shares only
+    report=true             only report on what is there
+    """
+    from halocline.run.spinup import spinup as job
+    from halocline.run.spinup import status as show
+
+    if status:
+        look(lambda: show(campaign, overrides or []))
+    else:
+        launch(lambda comm: job(campaign, overrides or [], comm))
 
 
 @app.command()
@@ -326,7 +381,7 @@ def serve(
     generate.seed=0         state that the model starts from; as in `halocline
     generate.member=0       sample` and `halocline restart`
     generate.month=0        end of month 1 to 12; 0: nearest to the model's date
-    generate.velocity=generated
+    generate.velocity=generated, generate.sea_level=generated
                             generated, rest or geostrophic
     observe.every=1         time steps between verdicts
     observe.lag=0           verdicts that the model may be ahead
