@@ -209,7 +209,7 @@ def main() -> None:
         "waits, and reads the other rank's. Rims along j are contiguous rows; along i they are runs of four cells, one "
         "cache line each. The share of a step is that of a whole fill, windows assembled. A model day of basin (20,000 "
         "cells) is one step; a verdict reads and sums all fields, which costs as much as a few steps at best.\n\n"
-        "Training: the network and data of jobs/configs/gyre.yaml, ZeRO 1, medians; the plain loop has its windows in "
+        "Training: the network and data of jobs/configs/gyre.yaml, ZeRO 0, medians; the plain loop has its windows in "
         "memory and neither loader nor log. AMX makes convolutions faster; the rest moves half the bytes, at best. "
         "Memory: tensors that live between a backward pass and the step of the optimiser (gradients with DeepSpeed's "
         "buckets), and the peak of the resident memory above that of Python and its libraries.\n"

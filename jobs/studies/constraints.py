@@ -52,7 +52,7 @@ class Row:
         means, deviations: Of `WATERS`, over states.
         unstable, strictly: Unstable volume, %; with the usual threshold, and with 0.
         spread: Of temperature among states of one month, degC.
-        seconds: To make a member; NaN for training states.
+        seconds: To make a member; NaN for training states, and for states that were there.
     """
 
     name: str
@@ -109,10 +109,12 @@ def of_method(name: str, run: Path, generator: Generator, arguments: argparse.Na
         *launcher, "halocline", "sample", run, f"members={arguments.members}", f"seed={arguments.seed}",
         f"output={path}", *arguments.options, *METHODS[name],
     ]  # fmt: skip
-    print("$", *command, flush=True)
-    began = time.monotonic()
-    subprocess.run([str(word) for word in command], check=True)
-    seconds = (time.monotonic() - began) / arguments.members
+    seconds = float("nan")
+    if not path.exists():
+        print("$", *command, flush=True)
+        began = time.monotonic()
+        subprocess.run([str(word) for word in command], check=True)
+        seconds = (time.monotonic() - began) / arguments.members
     data, grid = generator.config.data, generator.grid
     states = read_states((str(path),), data.variables, grid)
     told = {k: x.numpy() for k, x in diagnose_fields(states.fields, grid, generator.lattice, data).items()}
@@ -146,7 +148,8 @@ def main() -> None:
     parser.add_argument("--ranks", type=int, default=2, help="processes")
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS, help="kinds", metavar="KIND")
     parser.add_argument("--options", nargs="*", default=[], help="further options of halocline sample")
-    parser.add_argument("--folder", type=Path, required=True, help="for states and table; made if needed")
+    text = "for states and table; made if needed, and states in it are not made again"
+    parser.add_argument("--folder", type=Path, required=True, help=text)
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
     generator = load_generator(arguments.run)
