@@ -3,10 +3,12 @@
 import csv
 import dataclasses
 from pathlib import Path
+from types import SimpleNamespace
 
 import netCDF4
 import numpy as np
 import pytest
+import torch
 from campaigns import write_campaign_case
 from case import Case
 
@@ -15,9 +17,10 @@ from halocline.run import campaign_member
 from halocline.run.campaign_config import CampaignConfig, ModelConfig
 from halocline.run.campaign_desk import drift
 from halocline.run.campaign_report import summarise
-from halocline.run.campaign_starts import make_start, outside
+from halocline.run.campaign_starts import far_parameters, make_start
 from halocline.run.campaign_state import Attempt, Block, State
 from halocline.run.campaign_status import Progress, status
+from halocline.run.generator import Parameters
 
 LIMIT, WARM, RELAXATION, YEARS = 1.0, 0.5, 5.0, 5  # of tests/run/campaigns.py
 
@@ -125,12 +128,12 @@ def test_drift_has_its_units():
     assert drift({}, after, 10, "360_day") == {}
 
 
-def test_parameter_outside_of_the_training_range_is_told_with_its_distance():
-    learned = np.array([1.0, 3.0])
-    assert outside("wind", 3.5, learned) == [
-        "wind = 3.5 lies 0.5 outside of the training range 1 to 3: 25 % of the range."
-    ]
-    assert outside("wind", 2.0, learned) == []
+def test_parameter_outside_of_the_training_range_is_told_once():
+    generator = SimpleNamespace(parameters=Parameters.fit(("wind",), torch.tensor([[1.0], [3.0]]).double()))
+    values = ({"wind": 3.5, "mixing": 1.0}, {"wind": 3.5, "mixing": 2.0}, {"wind": 2.0, "mixing": 1.0})
+    desk = SimpleNamespace(generator=generator, config=SimpleNamespace(parameters=values))
+    (sentence,) = far_parameters(desk)
+    assert sentence.startswith("parameters.wind is 3.5, but the training states have 1 to 3: 0.5 beyond, 0.25 times")
 
 
 def progress(years: dict[str, list[float]], outcomes: dict[str, str]) -> Progress:

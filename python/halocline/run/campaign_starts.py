@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from halocline.run.baselines import interpolated, nearest_state, training_mean
 from halocline.run.campaign_config import CampaignConfig, Member
@@ -62,31 +63,13 @@ def extrapolated(desk: Desk, spinup: Sequence[Path]) -> dict[str, np.ndarray]:
 
 
 def far_parameters(desk: Desk) -> list[str]:
-    """Says of each parameter value outside of the training range how far it is.
-
-    Returns:
-        A sentence for each, in the order of the campaign.
-
-    Raises:
-        ValueError, OSError: The training store cannot be read.
+    """Says of each parameter value outside of the training range how far it is; a sentence for each.
 
     Collective: no.
     """
-    records = desk.store.records
-    learned = ~np.asarray(records.held_out, bool)
+    known = desk.generator.parameters
     sentences: dict[str, None] = {}
-    for values in desk.config.parameters:
-        for name, column in records.parameters.items():
-            if name in values:
-                sentences |= dict.fromkeys(outside(name, values[name], np.asarray(column)[learned]))
+    for values in desk.config.parameters if known.names else ():
+        wanted = torch.tensor([float(values[name]) for name in known.names], dtype=torch.float64)
+        sentences |= dict.fromkeys(known.beyond(wanted))
     return list(sentences)
-
-
-def outside(name: str, value: float, learned: np.ndarray) -> list[str]:
-    """A sentence if a value lies outside of what was learned."""
-    low, high = float(learned.min()), float(learned.max())
-    beyond = max(low - value, value - high)
-    if beyond <= 0:
-        return []
-    share = f"{100 * beyond / (high - low):.3g} % of the range" if high > low else "training knows no other value"
-    return [f"{name} = {value:g} lies {beyond:.3g} outside of the training range {low:g} to {high:g}: {share}."]

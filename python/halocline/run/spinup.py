@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from halocline.io.training_store import TrainingStore
 from halocline.mesh.communicator import Communicator, Serial
 from halocline.run.campaign_config import CampaignConfig, Member, read_campaign
 from halocline.run.campaign_desk import Desk
@@ -83,6 +84,7 @@ def spinup(path: Path, arguments: Sequence[str], comm: Communicator | Serial) ->
         folder = claim_folder(config, identity(config, desk))
         if not share.report:
             warn(desk)
+            open_store(desk)
             numbers = share.of(len(config.every_member()))
             locks = Locks(folder, numbers)
             try:
@@ -101,16 +103,14 @@ def identity(config: CampaignConfig, desk: Desk) -> dict[str, Any]:
 
 
 def warn(desk: Desk) -> None:
-    """Opens the training store where it is needed, and warns of parameters that nobody has learned."""
-    needed = any(method in BASELINES for method in desk.config.methods)
-    try:
-        sentences = far_parameters(desk) if needed or desk.config.parameters else []
-    except FileNotFoundError as error:
-        if needed:
-            raise
-        sentences = [f"parameters cannot be compared with those of training ({error})"]
-    for sentence in sentences:
+    """Warns of parameters that nobody has learned."""
+    for sentence in far_parameters(desk):
         print(f"halocline: warning: {sentence}", file=sys.stderr, flush=True)
+
+
+def open_store(desk: Desk) -> TrainingStore | None:
+    """Opens the training store where a method needs one, before anything is run."""
+    return desk.store if any(method in BASELINES for method in desk.config.methods) else None
 
 
 def work(desk: Desk, members: Sequence[Member]) -> list[State]:
