@@ -381,7 +381,8 @@ def serve(
     generate.seed=0         state that the model starts from; as in `halocline
     generate.member=0       sample` and `halocline restart`
     generate.month=0        end of month 1 to 12; 0: nearest to the model's date
-    generate.velocity=generated, generate.sea_level=generated
+    generate.velocity=generated
+    generate.sea_level=generated
                             generated, rest or geostrophic
     observe.every=1         time steps between verdicts
     observe.lag=0           verdicts that the model may be ahead
