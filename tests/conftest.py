@@ -13,6 +13,9 @@ import pytest
 # collected only where a launcher has started several pytests, each of which is one rank
 collect_ignore = [] if "OMPI_COMM_WORLD_SIZE" in os.environ else ["ranks"]
 
+# a shell without job control has what runs in its background ignore interrupts, and so would all that tests start
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 Launch = Callable[..., tuple[int, str]]
 
 

@@ -382,8 +382,9 @@ def serve(
     generate.member=0       sample` and `halocline restart`
     generate.month=0        end of month 1 to 12; 0: nearest to the model's date
     generate.velocity=generated
+                            generated, balanced, geostrophic or rest
     generate.sea_level=generated
-                            generated, rest or geostrophic
+                            generated, mean-free or rest
     observe.every=1         time steps between verdicts
     observe.lag=0           verdicts that the model may be ahead
     observe.diagnostics=judged
