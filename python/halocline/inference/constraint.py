@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -127,21 +128,23 @@ class Moments:
             rows.append((mine == levels) | (mine == levels + 1) if self.kind == "c2" else mine == levels)
         return torch.cat(rows)
 
-    def steepness(self, x: Tensor) -> Tensor:
-        r"""Returns :math:`|\nabla r_k|^2` with respect to the standardised state, shape (member, n).
+    @cached_property
+    def steepness(self) -> Tensor:
+        r"""Norms :math:`|\nabla r_k|^2` with respect to the standardised state, at its reference, shape (member, n).
 
-        Residuals that share no channel are differentiated together.
+        Residuals that share no channel are differentiated together. Of temperature and salinity they are the same in
+        any state, of densities about so.
 
-        Collective: yes.
+        Collective: yes, when it is first asked for.
         """
-        support = self.support()
+        support, mask = self.support(), self.water.standardisation.mask
         with torch.enable_grad():
-            x = x.detach().requires_grad_()
+            x = torch.zeros(len(self.target), *mask.shape, dtype=torch.float64, requires_grad=True)
             residual = self.residual(x)
             result = torch.zeros_like(residual)
             for group in colours(support):
                 (slope,) = torch.autograd.grad(residual[:, group].sum(), x, retain_graph=True)
-                squares = level_sum(slope.double().square(), self.water.layout)
+                squares = level_sum(slope.square(), self.water.layout)
                 result[:, group] = squares @ support[group].double().T
         return result.detach()
 

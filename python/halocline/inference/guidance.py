@@ -98,7 +98,7 @@ class PenalisedState:
         return Posterior(mean - shift.to(mean.dtype))
 
     def _departure(self, x: Tensor) -> Tensor:
-        steepness = self.moments.steepness(x)
+        steepness = self.moments.steepness
         with torch.enable_grad():
             x = x.detach().requires_grad_()
             residual = self.moments.residual(x)
@@ -211,7 +211,7 @@ class GuidedDenoiser:
         if self.moments is not None:
             residual = self.moments.residual(mean)
             if self.multipliers is None:
-                clarity = (alpha / sigma) ** 2 / self.moments.steepness(mean).clamp(min=1e-30)
+                clarity = (alpha / sigma) ** 2 / self.moments.steepness.clamp(min=1e-30)
                 chosen = residual.detach() / (0.5 / self.strength + 1.0 / (1.0 + clarity))
             else:
                 chosen = self.multipliers.moments
