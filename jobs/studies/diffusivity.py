@@ -19,6 +19,7 @@ import xarray as xr
 from rich.console import Console
 from rich.table import Table
 
+from halocline.io.atomic import atomic_path
 from halocline.io.nemo import read_grid, read_states
 from halocline.io.training_store import TrainingStore
 from halocline.mesh.grid import Grid
@@ -38,14 +39,13 @@ def prepare(states: Path, name: str, value: float, folder: Path) -> None:
     with xr.open_dataset(states, decode_times=False) as whole:
         here = np.isclose(whole[name].values, value)
         for file, chosen in (("own.nc", here), ("others.nc", ~here)):
-            whole.isel(time=np.flatnonzero(chosen)).to_netcdf(folder / file)
+            with atomic_path(folder / file) as temporary:
+                whole.isel(time=np.flatnonzero(chosen)).to_netcdf(temporary)
 
 
 def train_and_sample(arguments: argparse.Namespace, value: float) -> None:
     """Types the commands of one value."""
     folder = place(arguments, value)
-    if not (folder / "others.nc").exists():
-        prepare(arguments.states, arguments.name, value, folder)
     run, log = folder / "run", folder / "log"
     keys = [
         f"output={run}", f"data.grid={arguments.grid}", f"data.states={folder}/others.nc", "data.first_year=null",
@@ -139,6 +139,9 @@ def main() -> None:
     read_grid(arguments.grid)  # refused before anything is begun
     with xr.open_dataset(arguments.states, decode_times=False) as whole:
         values = sorted(set(whole[arguments.name].values.tolist()))
+    for value in values:  # one after the other: netCDF does not like threads
+        if not (place(arguments, value) / "others.nc").exists():
+            prepare(arguments.states, arguments.name, value, place(arguments, value))
     with ThreadPoolExecutor(2) as pool:
         for done in [pool.submit(train_and_sample, arguments, value) for value in values]:
             done.result()
