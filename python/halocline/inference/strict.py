@@ -24,7 +24,7 @@ from halocline.flow.denoiser import Denoiser, Posterior
 from halocline.flow.path import Path, Time
 from halocline.inference.constraint import Moments, Water
 from halocline.inference.guidance import Told
-from halocline.physics.projection import project_columns
+from halocline.physics.projection import ROUNDS, project_columns
 
 __all__ = ["StrictDenoiser", "WithinMeans", "stable"]
 
@@ -32,13 +32,13 @@ TURNS = 30  # at most, of the last estimate
 CLOSE = 1e-3  # by which a bound on a mean may be missed, relative
 
 
-def stable(water: Water, x: Tensor) -> Tensor:
+def stable(water: Water, x: Tensor, rounds: int = ROUNDS) -> Tensor:
     """Projects a standardised state on stable columns, B; a column that is stable keeps its bits. Collective: no."""
     fields, geometry = water.fields(x), water.geometry
     T, S = fields["temperature"], fields["salinity"]
     levels = T.shape[-3]
     e3t, gdepw, tmask = (v[..., :levels, :, :] for v in (geometry.e3t, geometry.gdepw, geometry.tmask))
-    after = project_columns(T, S, e3t, gdepw, tmask, water.eos, scales(water))
+    after = project_columns(T, S, e3t, gdepw, tmask, water.eos, scales(water), rounds)
     change = {name: new - fields[name] for name, new in zip(("temperature", "salinity"), after, strict=True)}
     return x + standardised(water, change).to(x.dtype)
 
@@ -119,17 +119,17 @@ class StrictDenoiser:
     @torch.no_grad()
     def __call__(self, x: Tensor, t: Time) -> Posterior:
         """Denoises and projects; one turn of the algorithm. Collective: yes."""
-        mean = self._turn(self.denoiser(x, t).mean)
+        mean = self._turn(self.denoiser(x, t).mean, rounds=1)  # the next evaluation will move it further than a second
         if self.told is not None and self.means is not None:
             self.told.add(float(t), self.means.moments.residual(mean))
         return Posterior(mean)
 
-    def _turn(self, mean: Tensor) -> Tensor:
+    def _turn(self, mean: Tensor, rounds: int = ROUNDS) -> Tensor:
         if self.means is None:
-            return stable(self.water, mean)
+            return stable(self.water, mean, rounds)
         open_ = mean - self._q
         p = open_ - self.means(open_)
-        found = stable(self.water, mean - p)
+        found = stable(self.water, mean - p, rounds)
         self._q = mean - p - found
         return found
 

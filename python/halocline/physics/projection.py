@@ -34,7 +34,7 @@ from halocline.physics.integrals import add_along
 from halocline.physics.seawater import EquationOfState
 from halocline.physics.stability import density_step
 
-__all__ = ["MARGIN", "isotonic", "project_columns"]
+__all__ = ["MARGIN", "ROUNDS", "isotonic", "project_columns"]
 
 MARGIN = 2.0e-5
 """Least density step between neighbours that were unstable, kg/m3: they are stable in float32 files, too, whose last
@@ -52,6 +52,7 @@ def project_columns(
     tmask: Tensor,
     eos: EquationOfState,
     scale: tuple[float, float] = (1.0, 0.2),
+    rounds: int = ROUNDS,
 ) -> tuple[Tensor, Tensor]:
     """Makes columns stable by the least change; those that are stable keep their bits.
 
@@ -63,6 +64,7 @@ def project_columns(
         tmask: Wet cells, bool, broadcasting; each column is wet from its top down, without gaps.
         eos: Equation of state of the model.
         scale: Change of T and of S that count alike, degC and the unit of S; both positive.
+        rounds: Regressions at most; 1 leaves what the curvature of the equation of state makes of the change.
 
     Returns:
         Temperature and salinity, float64; land as it was. Heat and salt of each column stay to round-off.
@@ -82,28 +84,38 @@ def project_columns(
     fields = torch.stack([flat(T.double()), flat(S.double())])
     for part in chosen.split(COLUMNS):
         geometry = (flat(e3t)[:, part], flat(gdepw)[:, part], flat(tmask)[:, part])
-        fields[..., part] = _project(fields[..., part], *geometry, eos, scale)
+        fields[..., part] = _project(fields[..., part], *geometry, eos, scale, rounds)
     back = fields.reshape(2, levels, *shape[:-3], *shape[-2:]).movedim(1, -3)
     return back[0], back[1]
 
 
 def _project(
-    fields: Tensor, e3t: Tensor, gdepw: Tensor, wet: Tensor, eos: EquationOfState, scale: tuple[float, float]
+    fields: Tensor,
+    e3t: Tensor,
+    gdepw: Tensor,
+    wet: Tensor,
+    eos: EquationOfState,
+    scale: tuple[float, float],
+    rounds: int,
 ) -> Tensor:
-    """Repeats regression and change, fields (2, k, column)."""
-    weight = torch.where(wet, e3t, 0.0)
+    """Repeats regression and change, fields (2, k, column), in the columns that still move."""
     slack = MARGIN * torch.arange(len(wet))[:, None]
-    for _ in range(ROUNDS):
-        step = density_step(fields[0, :, None], fields[1, :, None], gdepw[:, None], eos)[:, 0]
-        relative = torch.nn.functional.pad(-_running(torch.where(wet[1:], step, -MARGIN)), (0, 0, 1, 0)) - slack
-        target = isotonic(relative, weight, wet)
-        excess = torch.where(wet, target - relative, 0.0)
-        open_ = (excess.abs() > 0.05 * MARGIN).any(dim=0)  # a column ends for itself: others do not change its bits
-        if not bool(open_.any()):
+    left = torch.arange(wet.shape[1])
+    for _ in range(rounds):
+        part, here = fields[..., left], wet[:, left]
+        weight, top = torch.where(here, e3t[:, left], 0.0), gdepw[:, left]
+        step = density_step(part[0, :, None], part[1, :, None], top[:, None], eos)[:, 0]
+        relative = torch.nn.functional.pad(-_running(torch.where(here[1:], step, -MARGIN)), (0, 0, 1, 0)) - slack
+        target = isotonic(relative, weight, here)
+        excess = torch.where(here, target - relative, 0.0)
+        moves = (excess.abs() > 0.05 * MARGIN).any(dim=0)  # a column ends for itself: others do not change its bits
+        if not bool(moves.any()):
             break
-        a, b = _expansion(fields, weight, target, gdepw + 0.5 * e3t, eos)
+        a, b = _expansion(part, weight, target, top + 0.5 * e3t[:, left], eos)
         norm = (a * scale[0]) ** 2 + (b * scale[1]) ** 2
-        fields = fields + torch.stack([-a * scale[0] ** 2, b * scale[1] ** 2]) / norm * torch.where(open_, excess, 0.0)
+        part = part + torch.stack([-a * scale[0] ** 2, b * scale[1] ** 2]) / norm * excess
+        left = left[moves]
+        fields = fields.index_copy(2, left, part[..., moves])
     return fields
 
 
