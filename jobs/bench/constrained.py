@@ -21,7 +21,7 @@ from halocline.run.sample import build_sampler, keyed_noise
 from halocline.run.targets import Targets
 
 KINDS = {
-    "none": ("", "state"),
+    "none": ("none", "state"),
     "ts, noisy state": ("ts", "state"),
     "c1, noisy state": ("c1", "state"),
     "c2, noisy state": ("c2", "state"),

@@ -241,7 +241,7 @@ def sample(run: Run, overrides: Overrides = None) -> None:
     parameters.NAME=VALUE   physical parameters (required if trained with some)
     sampling.steps=20       steps from noise to data; the run's, if set there
     sampling.sampler=heun   euler, heun, ddim or ancestral; likewise
-    sampling.constraints=   what states are to meet, joined by "+"; levels' means
+    sampling.constraints=none   to be met, joined by "+"; levels' means
                             of ts (temperature and salinity), c1 (density) or
                             c2 (its gradient); stability of columns; strict
                             (stable by the least change, means within two

@@ -18,13 +18,12 @@ from halocline.inference.guidance import GuidedDenoiser
 from halocline.inference.observation import Given
 from halocline.inference.strict import CLOSE, StrictDenoiser, WithinMeans, stable
 from halocline.physics.diagnostics import DiagnosticOptions, diagnose
-from halocline.physics.projection import content
 from halocline.physics.seawater import equation_of_state
 from halocline.state.state import Channels, Standardisation
 
 sys.path.append(str(Path(__file__).parents[1] / "physics"))
 
-from setting import broken_grid, split
+from setting import broken_grid, content, split
 
 EOS = equation_of_state("eos80")
 NAMES = ("temperature", "salinity", "sea_level")

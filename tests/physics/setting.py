@@ -36,3 +36,8 @@ def split(grid: Grid, tile: tuple[int, int] = (3, 4)) -> tuple[Geometry, Layout]
 def cut(x: np.ndarray, layout: Layout) -> Tensor:
     """(member, k, j, i) to (member, tile, k, j, i)."""
     return torch.as_tensor(layout.cut(np.asarray(x, dtype=np.float64))).transpose(0, 1)
+
+
+def content(x: Tensor, e3t: Tensor, tmask: Tensor) -> Tensor:
+    """Content of each column, unit of x times m, shape (..., j, i)."""
+    return torch.where(tmask, x.double() * e3t, 0.0).sum(-3)

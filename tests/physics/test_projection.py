@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import torch
 from scipy.optimize import isotonic_regression, minimize
+from setting import content
 from test_convection import column  # noqa: F401, a fixture
 
 from halocline.constants import RHO0
 from halocline.physics.convection import adjust_columns
-from halocline.physics.projection import MARGIN, content, isotonic, project_columns
+from halocline.physics.projection import MARGIN, isotonic, project_columns
 from halocline.physics.seawater import SimplifiedEOS, equation_of_state
 from halocline.physics.stability import density_step
 

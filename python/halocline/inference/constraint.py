@@ -25,7 +25,7 @@ from halocline.constants import RHO0
 from halocline.mesh.layout import Layout
 from halocline.physics.free_surface import FreeSurface, stretching
 from halocline.physics.geometry import Geometry
-from halocline.physics.integrals import global_sum, level_mean, level_sum
+from halocline.physics.integrals import best_share, level_mean, level_sum
 from halocline.physics.seawater import EquationOfState
 from halocline.physics.stability import (
     density_step,
@@ -194,8 +194,7 @@ class Stability:
         """
         before = self.residual(x)
         change = torch.where(before > 0, self.residual(x + shift) - before, 0.0)
-        sums = global_sum(torch.stack([-before * change, change * change]), self.water.layout)
-        return torch.where(sums[1] > 0, sums[0] / sums[1].clamp(min=1e-30), 1.0).clamp(0.0, 1.0)
+        return best_share(before, change, self.water.layout)
 
     def _steepness(self) -> Tensor:
         """Norm of the gradient of a step with respect to the standardised state, kg/m3, (tile, k - 1, j, i)."""

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from halocline.mesh.layout import Layout
-from halocline.physics.integrals import global_sum
+from halocline.physics.integrals import best_share, global_sum
 
 __all__ = ["Given"]
 
@@ -53,8 +53,7 @@ class Given:
         """
         before = self.residual(x) / self.error
         change = self.residual(x + shift) / self.error - before
-        sums = global_sum(torch.stack([-before * change, change * change]), self.layout)
-        return torch.where(sums[1] > 0, sums[0] / sums[1].clamp(min=1e-30), 1.0).clamp(0.0, 1.0)
+        return best_share(before, change, self.layout)
 
     def missed(self, x: Tensor) -> Tensor:
         """Returns the root mean square departure in units of the error, shape (member, 1). Collective: yes."""

@@ -15,9 +15,9 @@ References: Rahmstorf, 1993, A fast and complete convection scheme for ocean mod
 import torch
 from torch import Tensor
 
+from halocline.physics.columns import from_columns, to_columns, unstable_columns
 from halocline.physics.integrals import add_along
 from halocline.physics.seawater import EquationOfState
-from halocline.physics.stability import density_step
 
 __all__ = ["adjust_columns"]
 
@@ -40,22 +40,11 @@ def adjust_columns(
 
     Collective: no.
     """
-    shape = T.shape
-    levels, columns = shape[-3], -1
-
-    def flat(x: Tensor) -> Tensor:
-        """Puts columns along one axis: (k, column)."""
-        return x.expand(shape).movedim(-3, 0).reshape(levels, columns)
-
-    wet = flat(tmask)
-    unstable = (density_step(T, S, gdepw, eos) > 0) & tmask[..., :-1, :, :] & tmask[..., 1:, :, :]
-    chosen = unstable.any(dim=-3).reshape(-1).nonzero().squeeze(1)
-    fields = torch.stack([flat(T.double()), flat(S.double())])
-    thickness, top = flat(e3t)[:, chosen], flat(gdepw)[:, chosen]
-    mixed = _mix(fields[..., chosen], thickness, top, wet[:, chosen], eos)
-    fields = fields.index_copy(2, chosen, mixed)
-    back = fields.reshape(2, levels, *shape[:-3], *shape[-2:]).movedim(1, -3)
-    return back[0], back[1]
+    chosen = unstable_columns(T, S, gdepw, tmask, eos)
+    fields = torch.stack([to_columns(x.double(), T.shape) for x in (T, S)])
+    thickness, top, wet = (to_columns(x, T.shape)[:, chosen] for x in (e3t, gdepw, tmask))
+    mixed = _mix(fields[..., chosen], thickness, top, wet, eos)
+    return from_columns(fields.index_copy(2, chosen, mixed), T.shape)
 
 
 def _mix(fields: Tensor, e3t: Tensor, gdepw: Tensor, wet: Tensor, eos: EquationOfState) -> Tensor:

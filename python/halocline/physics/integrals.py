@@ -59,6 +59,24 @@ def lattice_sum(partial: Tensor, layout: Layout) -> Tensor:
     return _LatticeSum.apply(partial, layout)
 
 
+def best_share(before: Tensor, change: Tensor, layout: Layout) -> Tensor:
+    r"""Returns the share of a change, in [0, 1], that leaves the least sum of squares: 1 where nothing changes.
+
+    .. math:: \arg\min_c \sum (b + c\,\delta)^2 = -\frac{\sum b\,\delta}{\sum \delta^2}
+
+    Arguments:
+        before, change: On owned cells, zero where they do not count, shape (member, tile, k, j, i).
+        layout: Which tiles are here.
+
+    Returns:
+        Float64, shape (member).
+
+    Collective: yes.
+    """
+    drawn, size = global_sum(torch.stack([-before * change, change * change]), layout)
+    return torch.where(size > 0, drawn / size.clamp(min=1e-30), 1.0).clamp(0.0, 1.0)
+
+
 def global_mean(x: Tensor, weight: Tensor, layout: Layout) -> Tensor:
     r"""Returns :math:`\sum w x / \sum w` over all cells of all tiles.
 

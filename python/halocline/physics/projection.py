@@ -30,7 +30,7 @@ import torch
 from torch import Tensor
 
 from halocline.constants import RHO0
-from halocline.physics.integrals import add_along
+from halocline.physics.columns import from_columns, to_columns, unstable_columns
 from halocline.physics.seawater import EquationOfState
 from halocline.physics.stability import density_step
 
@@ -71,22 +71,12 @@ def project_columns(
 
     Collective: no.
     """
-    shape = T.shape
-    levels = shape[-3]
-
-    def flat(x: Tensor) -> Tensor:
-        """Puts columns along one axis: (k, column)."""
-        return x.expand(shape).movedim(-3, 0).reshape(levels, -1)
-
-    wet = tmask[..., :-1, :, :] & tmask[..., 1:, :, :]
-    unstable = ((density_step(T, S, gdepw, eos) > 0) & wet).any(dim=-3)
-    chosen = unstable.reshape(-1).nonzero().squeeze(1)
-    fields = torch.stack([flat(T.double()), flat(S.double())])
-    for part in chosen.split(COLUMNS):
-        geometry = (flat(e3t)[:, part], flat(gdepw)[:, part], flat(tmask)[:, part])
-        fields[..., part] = _project(fields[..., part], *geometry, eos, scale, rounds)
-    back = fields.reshape(2, levels, *shape[:-3], *shape[-2:]).movedim(1, -3)
-    return back[0], back[1]
+    fields = torch.stack([to_columns(x.double(), T.shape) for x in (T, S)])
+    thickness, top, wet = (to_columns(x, T.shape) for x in (e3t, gdepw, tmask))
+    for part in unstable_columns(T, S, gdepw, tmask, eos).split(COLUMNS):
+        here = fields[..., part], thickness[:, part], top[:, part], wet[:, part]
+        fields[..., part] = _project(*here, eos, scale, rounds)
+    return from_columns(fields, T.shape)
 
 
 def _project(
@@ -166,7 +156,3 @@ def _expansion(
     alpha, beta = eos.expansion(T, S, z)
     return alpha * RHO0, beta * RHO0
 
-
-def content(x: Tensor, e3t: Tensor, tmask: Tensor) -> Tensor:
-    """Returns the content of each column, unit of x times m, shape (..., j, i). Collective: no."""
-    return add_along(torch.where(tmask, x.double() * e3t, 0.0), -3)

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from halocline.io.calendar import CALENDARS
-from halocline.run.config_reader import absolute, apply_overrides, at_least, build, lists, one_of, parse_overrides
+from halocline.run.config_reader import (
+    absolute,
+    apply_overrides,
+    at_least,
+    build,
+    one_of,
+    parse_overrides,
+    read_yaml,
+    to_yaml,
+)  # fmt: skip
 
 __all__ = [
     "DRIFTS", "LEARNED", "METHODS", "CampaignConfig", "ExtrapolationConfig", "Member", "ModelConfig", "read_campaign",
@@ -234,14 +240,7 @@ def read_campaign(path: Path, arguments: Sequence[str] = ()) -> CampaignConfig:
 
     Collective: no.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"Campaign file {path} does not exist: check the path.")
-    try:
-        values = yaml.safe_load(path.read_text()) or {}
-    except yaml.YAMLError as error:
-        raise ValueError(f"Campaign file {path} is not valid YAML: {error}") from error
-    if not isinstance(values, dict):
-        raise ValueError(f"Campaign file {path} holds {type(values).__name__}, expected keys and values.")
+    values = read_yaml(path, "Campaign file")
     resolve(values, path.resolve().parent)
     overrides = {k: located(k, v, Path.cwd()) for k, v in parse_overrides(arguments).items()}
     return build(CampaignConfig, apply_overrides(values, overrides), "")
@@ -266,5 +265,4 @@ def located(key: str, value: Any, folder: Path) -> Any:
 
 def write_campaign(config: CampaignConfig) -> str:
     """Returns the YAML text of a campaign, which `read_campaign` reads back unchanged."""
-    plain: dict[str, Any] = yaml.safe_load(yaml.safe_dump(lists(dataclasses.asdict(config))))
-    return yaml.safe_dump(plain, sort_keys=False)
+    return to_yaml(config)

@@ -6,13 +6,10 @@ relative to the folder of the file. The resolved form travels with each run fold
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from halocline.flow.networks import UNetConfig
 from halocline.run.config_reader import (
@@ -20,9 +17,10 @@ from halocline.run.config_reader import (
     apply_overrides,
     at_least,
     build,
-    lists,
     one_of,
     parse_overrides,
+    read_yaml,
+    to_yaml,
 )
 from halocline.state.variables import VARIABLES
 
@@ -188,9 +186,9 @@ class SamplingConfig:
         steps: Steps from noise to data.
         tile_batch: Windows in one network evaluation; part of what fixes the bits.
         precision: "fp32" or "bf16".
-        constraints: What samples are to meet, joined by "+": means of the levels ("ts" temperature and salinity, "c1"
-            density, "c2" its gradient; at most one of them), "stability" of columns, and "strict", which makes every
-            sample stable with means near those of the training states.
+        constraints: What samples are to meet, "none" or joined by "+": means of the levels ("ts" temperature and
+            salinity, "c1" density, "c2" its gradient; at most one of them), "stability" of columns, and "strict", which
+            makes every sample stable with means near those of the training states.
         constraint_form: How means and stability are met: "state" (the noisy state is drawn to them, as published; means
             only), "estimate" (a penalty on the clean estimate, with the gradient through the network), or "multipliers"
             (primal-dual, the same gradient).
@@ -208,7 +206,7 @@ class SamplingConfig:
     steps: int = 20
     tile_batch: int = 8
     precision: str = "fp32"
-    constraints: str = ""
+    constraints: str = "none"
     constraint_form: str = "state"
     constraint_strength: float = 0.0
     given: str = ""
@@ -221,11 +219,11 @@ class SamplingConfig:
     @property
     def asked(self) -> tuple[str, ...]:
         """Names of the constraints."""
-        return tuple(name for name in self.constraints.split("+") if name)
+        return () if self.constraints == "none" else tuple(self.constraints.split("+"))
 
     def __post_init__(self) -> None:
         for name in self.asked:
-            one_of("sampling.constraints", name, CONSTRAINTS)
+            one_of("sampling.constraints", name, ("none", *CONSTRAINTS))
         one_of("sampling.constraint_form", self.constraint_form, ("state", "estimate", "multipliers"))
         at_least("sampling", self, "constraint_strength", 0)
         at_least("sampling", self, "corrections", 0)
@@ -292,14 +290,7 @@ def read_config(path: Path, arguments: Sequence[str] = ()) -> RunConfig:
 
     Collective: no.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"Configuration {path} does not exist: check the path.")
-    try:
-        values = yaml.safe_load(path.read_text()) or {}
-    except yaml.YAMLError as error:
-        raise ValueError(f"Configuration {path} is not valid YAML: {error}") from error
-    if not isinstance(values, dict):
-        raise ValueError(f"Configuration {path} holds {type(values).__name__}, expected keys and values.")
+    values = read_yaml(path, "Configuration")
     overrides = parse_overrides(arguments)
     resolve_paths(values, path.resolve().parent)
     apply_overrides(values, resolve_paths_in_overrides(overrides))
@@ -325,5 +316,4 @@ def resolve_paths_in_overrides(overrides: dict[str, Any]) -> dict[str, Any]:
 
 def write_config(config: RunConfig) -> str:
     """Returns the YAML text of a configuration, which `read_config` reads back unchanged."""
-    plain = yaml.safe_load(yaml.safe_dump(lists(dataclasses.asdict(config))))
-    return yaml.safe_dump(plain, sort_keys=False)
+    return to_yaml(config)

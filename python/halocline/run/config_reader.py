@@ -12,7 +12,10 @@ from typing import Any, TypeVar
 
 import yaml
 
-__all__ = ["absolute", "apply_overrides", "at_least", "build", "lists", "one_of", "parse_overrides"]
+__all__ = [
+    "absolute", "apply_overrides", "at_least", "build", "lists", "one_of", "parse_overrides", "read_yaml",
+    "to_yaml",
+]  # fmt: skip
 
 T = TypeVar("T")
 
@@ -93,6 +96,28 @@ def scalar(kind: type, value: Any, where: str) -> Any:
     return kind(value)
 
 
+def read_yaml(path: Path, what: str) -> dict[str, Any]:
+    """Reads a YAML file of keys and values.
+
+    Arguments:
+        path: Of the file.
+        what: What it is, for the sentence of an error, such as "Configuration".
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is not valid YAML, or not keys and values.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{what} {path} does not exist: check the path.")
+    try:
+        values = yaml.safe_load(path.read_text()) or {}
+    except yaml.YAMLError as error:
+        raise ValueError(f"{what} {path} is not valid YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{what} {path} holds {type(values).__name__}, expected keys and values.")
+    return values
+
+
 def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:
     """Reads `key=value` arguments; values are YAML, keys may have dots.
 
@@ -152,3 +177,9 @@ def lists(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [lists(v) for v in value]
     return value
+
+
+def to_yaml(config: Any) -> str:
+    """Returns the YAML text of a dataclass, from which `build` makes it again."""
+    plain = yaml.safe_load(yaml.safe_dump(lists(dataclasses.asdict(config))))
+    return yaml.safe_dump(plain, sort_keys=False)

@@ -113,7 +113,7 @@ def water_of(generator: Generator, layout: Layout) -> Water:
     if missing := {"temperature", "salinity"} - set(data.variables):
         raise ValueError(
             f"sampling.constraints needs {' and '.join(sorted(missing))}, got states of {', '.join(data.variables)}: "
-            "set sampling.constraints to an empty text, or train with these variables."
+            "set sampling.constraints=none, or train with these variables."
         )
     return Water(
         generator.channels, generator.standardisation.cut(layout), Geometry.build(generator.grid, layout), layout,

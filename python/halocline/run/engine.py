@@ -115,8 +115,10 @@ class Engine:
         for group in self._optimiser.param_groups:
             group["lr"] = learning_rate
         norm = self._norm_of_whole_gradient() if self.config.zero == 0 else None
-        if norm is not None and not torch.isfinite(norm):
-            return float(norm)
+        if norm is not None:
+            if not torch.isfinite(norm):
+                return float(norm)
+            nn.utils.clip_grads_with_norm_(self._parameters, self.config.clip, norm)
         with quiet():
             self._engine.step()
         if norm is None:
@@ -171,7 +173,7 @@ def settings(network: nn.Module, config: TrainingConfig) -> dict[str, Any]:
     made: dict[str, Any] = {
         "train_micro_batch_size_per_gpu": 1,  # it is told how losses add up, so this number is not used
         "gradient_accumulation_steps": config.accumulate,
-        "gradient_clipping": config.clip,
+        "gradient_clipping": config.clip if config.zero else 0.0,  # stage 0: `Engine.step` has the norm and clips
         "steps_per_print": None,
         "zero_optimization": {
             "stage": config.zero, "reduce_bucket_size": bucket, "allgather_bucket_size": bucket, "overlap_comm": False,
