@@ -14,6 +14,7 @@ from halocline.run.config import DataConfig, LatticeConfig, RunConfig, SamplingC
 from halocline.run.generator import Generator, Parameters
 from halocline.run.sample import SampleOptions, generate
 from halocline.run.teams import Team, form_team
+from halocline.state.climatology import Climatology
 from halocline.state.state import Channels, Standardisation
 
 NK, NJ, NI = 12, 19, 23  # odd, not divisible by the tile, and broken by land; deep enough to mix layers of layers
@@ -91,3 +92,23 @@ def test_members_do_not_depend_on_teams(comm):
     fields = generate(generator, Layout.build(generator.lattice, team.comm), team, options, False)
     for name, values in fields.items():
         assert np.array_equal(values, expected[name][list(team.members)])
+
+
+def test_departures_from_a_climatology_do_not_depend_on_layout(comm):
+    torch.set_num_threads(1)
+    plain = build(land_broken_grid(), "euler", "fp32")
+    torch.manual_seed(2)
+    reference = plain.standardisation.reference
+    cycles = torch.randn(1, 4, *reference.shape) * plain.standardisation.mask
+    cycles[:, 0] += reference
+    generator = replace(plain, climatology=Climatology(torch.zeros(1, 0).double(), cycles))
+    options = SampleOptions(members=3, seed=7, months=(1, 6, 9))
+    team, whole = Team(Serial(), (0, 1, 2)), Layout.build(generator.lattice, Serial())
+    expected = generate(generator, whole, team, options, False)
+    without = generate(plain, whole, team, options, False)
+    layout = Layout.build(generator.lattice, comm)
+    fields = generate(generator, layout, Team(comm, (0, 1, 2)), options, False)
+    if comm.is_root:
+        for name, values in expected.items():
+            assert np.array_equal(fields[name], values), name
+            assert not np.array_equal(without[name], values), name

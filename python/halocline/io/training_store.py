@@ -8,6 +8,7 @@
     STORE/states/scale_2/…        the same, coarsened, where asked for
     STORE/statistics.npz          over the records that are not held out
     STORE/diagnostics.npz         of each record
+    STORE/climatology.npz         mean by season and parameters, where a training has asked for it
 
 A chunk holds all channels of one record on one tile, with a checksum. Records that the manifest does not count are not
 there, whatever lies in the arrays: a run that was killed leaves nothing that could be taken for data.
@@ -37,12 +38,13 @@ from halocline.mesh.grid import Grid
 from halocline.state.state import Channels
 
 __all__ = [
-    "DIAGNOSTICS", "MANIFEST", "STATISTICS", "Records", "Statistics", "TrainingStore", "Writer", "check_vacant",
-    "create_arrays", "explained", "resize_arrays", "save_table", "write_manifest",
+    "CLIMATOLOGY", "DIAGNOSTICS", "MANIFEST", "STATISTICS", "Records", "Statistics", "TrainingStore", "Writer",
+    "check_vacant", "create_arrays", "explained", "resize_arrays", "save_table", "write_manifest",
 ]  # fmt: skip
 
 FORMAT = 1
 MANIFEST, STATISTICS, DIAGNOSTICS = "manifest.json", "statistics.npz", "diagnostics.npz"
+CLIMATOLOGY = "climatology.npz"
 DAMAGE = (EOFError, KeyError, OSError, TypeError, ValueError, zipfile.BadZipFile)  # what a damaged table raises
 
 
@@ -185,6 +187,22 @@ class TrainingStore:
         shape = (self.channels.count, self.grid.nj, self.grid.ni)
         fits = found.mean.shape == found.variance.shape == shape
         return found if fits and np.array_equal(found.held_out, self.records.held_out) else None
+
+    def climatology(self) -> dict[str, np.ndarray] | None:
+        """Reads the climatology; None where there is none, or of other records than are held now.
+
+        Returns:
+            "values" (value, parameter); "coefficients" (value, function, channel, nj, ni), float32; "variance" that
+            they leave, (channel, nj, ni); "held_out" flags of all records at the time.
+
+        Collective: no.
+        """
+        try:
+            with np.load(self.path / CLIMATOLOGY) as file:
+                found = {name: file[name] for name in ("values", "coefficients", "variance", "held_out")}
+        except DAMAGE:
+            return None
+        return found if np.array_equal(found["held_out"], self.records.held_out) else None
 
     def diagnostics(self) -> dict[str, np.ndarray]:
         """Reads the diagnostics of all records, shape (record, …) each.

@@ -108,7 +108,8 @@ class TrainingConfig:
         ema: Decay of the averaged weights, which are the ones that sample.
         seed: Of weights, batches, times and noise.
         precision: "fp32", or "bf16" (weights of 16 bits beside master weights of 32).
-        centre: "cell" subtracts the mean of each cell before scaling by level, "level" that of each level.
+        centre: What is subtracted before scaling by level: "cell", the mean of each cell; "level", that of each level;
+            "conditions", that of each cell at its season and physical parameters, see `halocline.state.climatology`.
         windows: "lattice" (those of the tiles, as in sampling) or "free" (anywhere).
         least_wet: Wet cells that a free window must own, as a fraction of its cells.
         scales: Coarsening factors of the states that are drawn, of 1, 2, 4, 8; the network is told which.
@@ -167,7 +168,7 @@ class TrainingConfig:
         if self.zero not in range(4):
             raise ValueError(f"training.zero is {self.zero}, expected a stage of 0, 1, 2 or 3.")
         one_of("training.precision", self.precision, ("fp32", "bf16"))
-        one_of("training.centre", self.centre, ("cell", "level"))
+        one_of("training.centre", self.centre, ("cell", "level", "conditions"))
         one_of("training.schedule", self.schedule, ("cosine", "constant"))
         one_of("training.windows", self.windows, ("lattice", "free"))
         one_of("training.symmetries", self.symmetries, ("none", "flips", "all"))

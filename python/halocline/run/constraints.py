@@ -22,6 +22,7 @@ from halocline.mesh.layout import Layout
 from halocline.physics.geometry import Geometry
 from halocline.run.generator import Generator
 from halocline.run.judging import eos_of
+from halocline.state.state import Standardisation
 
 __all__ = ["BOUND", "Constrained", "draw_rows", "write_rows"]
 
@@ -75,10 +76,11 @@ class Constrained:
         """
         sampling, told = generator.config.sampling, Told()
         asked = sampling.asked
-        given = given_of(generator, layout, members) if sampling.given else None
+        standardisation = generator.standardise(layout, season, parameters)
+        given = given_of(generator, layout, members, standardisation) if sampling.given else None
         if not asked and given is None:
             return cls(denoiser)
-        water = water_of(generator, layout) if asked else None
+        water = water_of(generator, layout, standardisation) if asked else None
         standard = generator.parameters.standardise(parameters)
 
         def moments(kind: str) -> Moments:
@@ -103,7 +105,7 @@ class Constrained:
         return cls(strict, multipliers, strict, told)
 
 
-def water_of(generator: Generator, layout: Layout) -> Water:
+def water_of(generator: Generator, layout: Layout, standardisation: Standardisation) -> Water:
     """Returns what measures the water of a generator's states.
 
     Raises:
@@ -116,12 +118,14 @@ def water_of(generator: Generator, layout: Layout) -> Water:
             "set sampling.constraints=none, or train with these variables."
         )
     return Water(
-        generator.channels, generator.standardisation.cut(layout), Geometry.build(generator.grid, layout), layout,
+        generator.channels, standardisation, Geometry.build(generator.grid, layout), layout,
         eos_of(data), data.free_surface,  # type: ignore[arg-type]
     )  # fmt: skip
 
 
-def given_of(generator: Generator, layout: Layout, members: Sequence[int]) -> Given:
+def given_of(
+    generator: Generator, layout: Layout, members: Sequence[int], standardisation: Standardisation
+) -> Given:
     """Reads the fields that `sampling.given` names.
 
     Raises:
@@ -140,7 +144,6 @@ def given_of(generator: Generator, layout: Layout, members: Sequence[int]) -> Gi
     levels = {row.name: channels.nk if row.is_3d else 1 for row in channels.variables}
     fields = {name: np.zeros((len(members), count, *size)) for name, count in levels.items()}
     fields |= {name: np.nan_to_num(states.fields[name][chosen]).astype(float) for name in names}
-    standardisation = generator.standardisation.cut(layout)
     x = torch.as_tensor(layout.cut(channels.join(fields).numpy())).transpose(0, 1)
     asked = torch.tensor([c.variable.name in names and c.level < sampling.given_levels for c in channels.channels])
     known = standardisation.mask & asked[:, None, None]

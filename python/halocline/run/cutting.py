@@ -6,7 +6,7 @@ touches, one after another, and no more.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby
@@ -61,7 +61,8 @@ class WindowCutter:
         grid: At this scale.
         cells: Of this grid.
         channels: Variables by level.
-        reference, scale: Of the standardisation, shapes (channel, nj, ni) and (channel), float64.
+        reference: Components of what is subtracted, shape (component, channel, nj, ni) or, for one, without it.
+        scale: Of the standardisation, shape (channel), float64.
         halo: Of a window.
         chunk: Cells of a chunk (j, i); chunks are cut off where the grid ends.
     """
@@ -80,16 +81,18 @@ class WindowCutter:
         self._runs = _runs(channels)
         self._points = tuple(sorted(set(channels.points)))
         flat = grid.nj * grid.ni
-        self._reference = reference.reshape(channels.count, flat)
+        self._reference = reference.reshape(-1, channels.count, flat)
         self._scale = scale
         self._mask = channels.mask(grid).reshape(channels.count, flat)
         self._source = lru_cache(maxsize=64)(self._find_source)  # a window asks for it several times
         self._static = static_fields(grid).astype(np.float32).reshape(-1, flat)
 
-    def states(self, origin: Origin, chunk: ReadChunk, margin: int = 0) -> np.ndarray:
+    def states(
+        self, origin: Origin, chunk: ReadChunk, margin: int = 0, weights: Sequence[float] = (1.0,)
+    ) -> np.ndarray:
         r"""Cuts a standardised state.
 
-        .. math:: x_c = \pm (X_c - m_c) / s_c
+        .. math:: x_c = \pm (X_c - \sum_n w_n m_{nc}) / s_c
 
         in float64, the lower sign for components of vectors that have crossed the fold; rounded to float32.
 
@@ -97,6 +100,7 @@ class WindowCutter:
             origin: Of the window.
             chunk: Reads a chunk of the state in physical units.
             margin: Cells around the halo.
+            weights: w, of the components of what is subtracted.
 
         Returns:
             Shape (channel, wj + 2 margin, wi + 2 margin), zero on land and where nothing lies.
@@ -116,7 +120,7 @@ class WindowCutter:
                     x[run.channels, here] = values[run.channels, there]
         for run in self._runs:
             cell, crossed = (values.ravel() for values in sources[run.point])
-            x[run.channels] = self._standardised(run, x[run.channels], cell, crossed)
+            x[run.channels] = self._standardised(run, x[run.channels], cell, crossed, weights)
         return x.reshape(count, *shape)
 
     def wet(self, origin: Origin, margin: int = 0) -> np.ndarray:
@@ -149,9 +153,14 @@ class WindowCutter:
         values[:, cell < 0] = 0
         return values
 
-    def _standardised(self, run: _Run, x: np.ndarray, cell: np.ndarray, crossed: np.ndarray) -> np.ndarray:
+    def _standardised(
+        self, run: _Run, x: np.ndarray, cell: np.ndarray, crossed: np.ndarray, weights: Sequence[float]
+    ) -> np.ndarray:
         """Standardises physical values of a run's channels, shape (channel, position)."""
-        departure = x - _take(self._reference[run.channels], cell)
+        departure = x.astype(np.float64)
+        for weight, reference in zip(weights, self._reference, strict=True):
+            if weight:
+                departure -= weight * _take(reference[run.channels], cell)
         departure /= self._scale[run.channels, None]
         np.copyto(departure, 0.0, where=~(_take(self._mask[run.channels], cell) & (cell >= 0)))
         if run.sign < 0 and crossed.any():

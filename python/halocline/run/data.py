@@ -10,6 +10,7 @@ from halocline.io.training_store import MANIFEST, TrainingStore, write_manifest
 from halocline.mesh.communicator import Communicator, Serial
 from halocline.mesh.grid import Grid
 from halocline.run.config import RunConfig, read_config
+from halocline.run.store_climatology import learn_climatology
 from halocline.run.store_filling import Filling
 from halocline.run.store_sources import check_settings, held_out
 from halocline.run.store_statistics import learn
@@ -63,12 +64,17 @@ def ensure_store(config: RunConfig, comm: Communicator | Serial) -> TrainingStor
             print(f"the files of data.states are not here; {path} is taken as it is", flush=True)
     else:
         Filling(config, path, *found, comm).run()
-    stale = False
+    stale, wanting = False, False
     with comm.together():
         if comm.is_root:
-            stale = flag(config, TrainingStore.open(path))
-    if comm.broadcast(stale):
+            store = TrainingStore.open(path)
+            stale = flag(config, store)
+            wanting = config.training.centre == "conditions" and store.climatology() is None
+    stale, wanting = comm.broadcast((stale, wanting))
+    if stale:
         learn(path, comm)
+    if wanting:
+        learn_climatology(path, comm)
     with comm.together():
         return TrainingStore.open(path)
 

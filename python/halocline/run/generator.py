@@ -22,6 +22,7 @@ from halocline.mesh.lattice import Lattice
 from halocline.mesh.layout import Layout
 from halocline.run.config import RunConfig
 from halocline.run.targets import Targets
+from halocline.state.climatology import Climatology
 from halocline.state.state import Channels, Standardisation
 
 __all__ = ["Generator", "Parameters", "build_network", "check_window", "input_counts", "with_weights"]
@@ -94,6 +95,8 @@ class Generator:
         denoiser: Network and preconditioning.
         thresholds: Of the verdict, as JSON text.
         targets: Profiles that constraints ask for.
+        climatology: Mean state by season and parameters, from which the network has learned departures; None where
+            these are from the reference of the standardisation.
         step: Optimiser steps behind the weights.
     """
 
@@ -106,6 +109,7 @@ class Generator:
     denoiser: PreconditionedDenoiser
     thresholds: str = ""
     targets: Targets = field(default_factory=Targets)
+    climatology: Climatology | None = None
     step: int = 0
 
     @classmethod
@@ -117,6 +121,7 @@ class Generator:
         parameters: Parameters,
         thresholds: str = "",
         targets: Targets | None = None,
+        climatology: Climatology | None = None,
     ) -> Generator:
         """Builds an untrained generator; weights are a function of training.seed.
 
@@ -132,8 +137,9 @@ class Generator:
         network = build_network(config, grid, lattice, channels.count)
         denoiser = PreconditionedDenoiser(network, path, 1.0, config.sigma_given)
         return cls(
-            config, grid, lattice, channels, standardisation, parameters, denoiser, thresholds, targets or Targets()
-        )
+            config, grid, lattice, channels, standardisation, parameters, denoiser, thresholds, targets or Targets(),
+            climatology,
+        )  # fmt: skip
 
     def conditions(self, season: Tensor, parameters: Tensor) -> Tensor:
         """Returns what the network is told of states as they stand, neither coarsened nor turned.
@@ -143,6 +149,22 @@ class Generator:
         told = sample_conditions(season, self.parameters.standardise(parameters))
         training = self.config.training
         return torch.cat([told, told.new_zeros(len(told), extra_count(training.scales, training.symmetries))], dim=1)
+
+    def standardise(self, layout: Layout, season: Tensor, parameters: Tensor) -> Standardisation:
+        """Returns what turns members on tiles into physical states and back.
+
+        Arguments: see `tiled`.
+
+        Returns:
+            For states of shape (member, tile, channel, j, i); its reference has a member axis where members differ.
+
+        Collective: no.
+        """
+        plain = self.standardisation.cut(layout)
+        if self.climatology is None:
+            return plain
+        told = self.parameters.standardise(parameters)
+        return replace(plain, reference=self.climatology.cut(layout).reference(season, told))
 
     def tiled(self, layout: Layout, season: Tensor, parameters: Tensor) -> TiledDenoiser:
         """Binds the denoiser to the tiles of a layout and to the conditions of its members.
@@ -202,7 +224,7 @@ def with_weights(generator: Generator, weights: Mapping[str, Tensor], step: int)
     """
     made = Generator.build(
         generator.config, generator.grid, generator.standardisation, generator.parameters, generator.thresholds,
-        generator.targets,
+        generator.targets, generator.climatology,
     )  # fmt: skip
     made.denoiser.network.load_state_dict(dict(weights))
     return replace(made, step=step)

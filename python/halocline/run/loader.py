@@ -88,9 +88,11 @@ class ScaleWindows:
             windows = Windows.anywhere(cells, channels, grid, training.least_wet)
         else:
             windows = Windows.of_tiles(cells, channels, grid)
-        reference = standardisation.reference
+        climatology = generator.climatology
+        reference = standardisation.reference[None] if climatology is None else climatology.components
         if scale != 1:
-            reference = Coarsening.build(store.grid, scale, channels).apply(reference)
+            coarsen = Coarsening.build(store.grid, scale, channels)
+            reference = torch.stack([coarsen.apply(part.double()) for part in reference])
         factor = standardisation.scale.numpy()
         cutter = WindowCutter(grid, cells, channels, reference.numpy(), factor, lattice.halo, store.chunk)
         return cls(windows, cutter)
@@ -129,6 +131,7 @@ class WindowLoader:
         state = (channels.count, *window)
         self._shapes = ((state, np.float32), (state, np.bool_), ((statics, *window), np.float32), (window, np.int64))
         self._conditions = record_conditions(store.records, generator.parameters)
+        self._weights = reference_weights(store.records, generator)
         # Half of the memory is for chunks, half for windows as they are drawn: small sets are cut and scaled only once.
         half = self._training.cache * MIB // 2
         self._cache = ChunkCache(store, half)
@@ -234,7 +237,7 @@ class WindowLoader:
         windows, cutter = self._scales[sample.scale].windows, self._scales[sample.scale].cutter
         read = partial(self._cache.chunk, sample.scale, sample.record)
         margin = 1 if sample.symmetry else 0  # turned cells have faces that belonged to their neighbours
-        x0 = cutter.states(windows.origin(sample.window), read, margin)
+        x0 = cutter.states(windows.origin(sample.window), read, margin, self._weights[sample.record])
         return self._turning.states(x0, sample.symmetry) if sample.symmetry else x0
 
     def _cut_surroundings(self, scale: int, window: int, turn: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -275,10 +278,22 @@ def check_store(store: TrainingStore, generator: Generator) -> None:
 
 def record_conditions(records: Records, parameters: Parameters) -> Tensor:
     """Joins season and physical parameters of all records, shape (record, condition)."""
-    season = torch.as_tensor(np.asarray(records.season))
+    return sample_conditions(torch.as_tensor(np.asarray(records.season)), standard_parameters(records, parameters))
+
+
+def standard_parameters(records: Records, parameters: Parameters) -> Tensor:
+    """Standardises the physical parameters of all records, shape (record, parameter)."""
     columns = [torch.as_tensor(np.asarray(records.parameters[name])).double() for name in parameters.names]
-    table = torch.stack(columns, dim=1) if columns else torch.zeros(len(season), 0)
-    return sample_conditions(season, parameters.standardise(table))
+    table = torch.stack(columns, dim=1) if columns else torch.zeros(len(records.season), 0)
+    return parameters.standardise(table)
+
+
+def reference_weights(records: Records, generator: Generator) -> list[list[float]]:
+    """Returns how much of each component of the reference belongs to each record; see `Climatology`."""
+    if generator.climatology is None:
+        return [[1.0]] * len(records.season)
+    told = standard_parameters(records, generator.parameters)
+    return generator.climatology.weights(torch.as_tensor(np.asarray(records.season)), told).tolist()
 
 
 def epoch_order(seed: int, epoch: int, count: int) -> np.ndarray:

@@ -26,6 +26,7 @@ from halocline.run.config import RunConfig, build, write_config
 from halocline.run.generator import Generator, Parameters
 from halocline.run.outputs import make_folder
 from halocline.run.targets import Targets
+from halocline.state.climatology import Climatology
 from halocline.state.state import Standardisation
 
 __all__ = ["WEIGHTS", "fingerprints", "load_content", "load_generator", "save_generator", "start_run_folder"]
@@ -38,7 +39,7 @@ TENSORS = (
 )  # fmt: skip
 ENTRIES = ("version", "grid", "config", "thresholds", "step", "crc32")
 PARAMETERS = ("mean", "scale", "low", "high")
-NETWORK, TARGETS = "network.", "targets."
+NETWORK, TARGETS, CLIMATOLOGY = "network.", "targets.", "climatology."
 
 
 def save_generator(folder: Path, generator: Generator, weights: Mapping[str, Tensor]) -> None:
@@ -74,6 +75,8 @@ def fitted(generator: Generator) -> dict[str, Tensor]:
     tensors = {f"standardisation.{k}": v for k, v in generator.standardisation.to_dict().items()}
     tensors |= {f"parameters.{name}": getattr(parameters, name) for name in PARAMETERS}
     tensors |= {TARGETS + k: v for k, v in generator.targets.to_dict().items()}
+    if generator.climatology is not None:
+        tensors |= {CLIMATOLOGY + k: v for k, v in generator.climatology.to_dict().items()}
     return {name: x.detach().cpu().contiguous() for name, x in tensors.items()}
 
 
@@ -179,10 +182,16 @@ def load_generator(folder: Path, overrides: Mapping[str, Any] | None = None) -> 
     names = ("reference", "scale", "mask")
     standardisation = Standardisation.from_dict({name: tensors[f"standardisation.{name}"] for name in names})
     parameters = Parameters(config.data.parameters, *(tensors[f"parameters.{name}"] for name in PARAMETERS))
-    targets = Targets.from_dict({k.removeprefix(TARGETS): x for k, x in tensors.items() if k.startswith(TARGETS)})
-    generator = Generator.build(config, grid, standardisation, parameters, content["thresholds"], targets)
+    targets = Targets.from_dict(part(tensors, TARGETS))
+    climatology = Climatology.from_dict(part(tensors, CLIMATOLOGY))
+    generator = Generator.build(config, grid, standardisation, parameters, content["thresholds"], targets, climatology)
     load_weights(generator.denoiser.network, tensors, folder / WEIGHTS)
     return replace(generator, step=content["step"])
+
+
+def part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Takes the tensors whose names begin so, without that beginning."""
+    return {name.removeprefix(prefix): x for name, x in tensors.items() if name.startswith(prefix)}
 
 
 def load_weights(network: torch.nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
@@ -191,7 +200,7 @@ def load_weights(network: torch.nn.Module, tensors: Mapping[str, Tensor], path: 
     Raises:
         ValueError: Names or shapes differ; the sentence names the first.
     """
-    given = {name.removeprefix(NETWORK): x for name, x in tensors.items() if name.startswith(NETWORK)}
+    given = part(tensors, NETWORK)
     expected = network.state_dict()
     for name in [*expected, *given]:
         shapes = [tuple(x[name].shape) if name in x else "none" for x in (given, expected)]

@@ -167,7 +167,7 @@ def generate_tiles(
         x = constrained.strict.finish(x)
     if told is not None:
         told.rows += [(t, team.members[n], r, p) for t, n, r, p in constrained.told.rows]
-    standardisation = generator.standardisation.cut(layout)
+    standardisation = generator.standardise(layout, season, parameters)
     x = standardisation.inverse(x.double())
     with (everyone or team.comm).together():
         check_bounds(x, standardisation, generator.channels, layout, team.members)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import yaml
 
@@ -25,9 +26,12 @@ from halocline.run.run_folder import fingerprints, start_run_folder
 from halocline.run.targets import Targets
 from halocline.run.threads import choose_device, share_cores
 from halocline.run.trainer import Trainer
-from halocline.state.state import Standardisation
+from halocline.state.climatology import Climatology
+from halocline.state.state import Centre, Standardisation
 
 __all__ = ["prepare", "train"]
+
+LEAST = 1e-2  # of the scale of departures, in scales of the states
 
 MAY_CHANGE = {"output", "sampling", "data.grid", "data.states", "data.store"}
 """Settings that a resumed run may change: places (content is compared), beside those of training below."""
@@ -141,20 +145,51 @@ def prepare(config: RunConfig, store: TrainingStore) -> Generator:
 
     Collective: no.
     """
-    learned, data = store.statistics(), store.records
-    standardisation = Standardisation.from_moments(
-        store.channels, store.grid, learned.mean, learned.variance, centre=config.training.centre  # type: ignore[arg-type]
-    )
+    data = store.records
     seen = ~data.held_out
     names = config.data.parameters
     values = [torch.as_tensor(data.parameters[name][seen]).double() for name in names]
     given = torch.stack(values, dim=1) if values else torch.zeros(int(seen.sum()), 0)
     parameters = Parameters.fit(names, given)
+    standardisation, climatology = standardise(config, store, parameters)
     diagnosed = {name: x[seen] for name, x in store.diagnostics().items()}
     season = torch.as_tensor(data.month[seen]).double() / 12 % 1
     targets = Targets.fit(diagnosed, season, parameters.standardise(given))
     thresholds = learn_thresholds(diagnosed).to_json()
-    return Generator.build(config, store.grid, standardisation, parameters, thresholds, targets)
+    return Generator.build(config, store.grid, standardisation, parameters, thresholds, targets, climatology)
+
+
+def standardise(
+    config: RunConfig, store: TrainingStore, parameters: Parameters
+) -> tuple[Standardisation, Climatology | None]:
+    """Takes from the store what is subtracted from states, and what they are divided by.
+
+    Departures from a climatology are scaled by what they leave of the variance. Where that is next to nothing, they
+    are mostly what the states cannot tell, so a scale is at least `LEAST` times that of the whole variance.
+
+    Raises:
+        ValueError: The store has not learned what is asked for.
+    """
+    learned, centre = store.statistics(), config.training.centre
+
+    def of(variance: np.ndarray) -> Standardisation:
+        plain: Centre = "level" if centre == "level" else "cell"
+        return Standardisation.from_moments(store.channels, store.grid, learned.mean, variance, centre=plain)
+
+    whole = of(learned.variance)
+    if centre != "conditions":
+        return whole, None
+    found = store.climatology()
+    if found is None:
+        raise ValueError(
+            f"Training store {store.path} has no climatology of its {store.count} records: give the command once more, "
+            "where the store can be written."
+        )
+    columns = [list(store.records.parameters).index(name) for name in parameters.names]
+    points = parameters.standardise(torch.as_tensor(found["values"][:, columns]))
+    climatology = Climatology(points, torch.as_tensor(found["coefficients"]))
+    scale = torch.maximum(of(found["variance"]).scale, LEAST * whole.scale)
+    return dataclasses.replace(whole, scale=scale), climatology
 
 
 def describe(generator: Generator, windows: int, states: int) -> None:
