@@ -8,6 +8,7 @@ module basin_states
   use basin_grid, only: grid_mask, grid_t
   use basin_model, only: model_t, snapshot_t
   use basin_netcdf, only: netcdf_check, netcdf_move
+  use basin_settings, only: settings_t
   implicit none
   private
   public :: states_t, states_open, states_append, states_close
@@ -54,6 +55,7 @@ contains
     call define_horizontal(states, model%grid, dims(1:2), states%path, error)
     call define_fields(states, dims, states%path, error)
     call describe(states, model, states%path, error)
+    call put_parameters(states, model%settings, states%path, error)
 
   contains
 
@@ -79,10 +81,6 @@ contains
     call put('grid', 'Arakawa C; grid in mesh_mask.nc')
     call netcdf_check(nf90_put_att(states%id, nf90_global, 'rn_Dt', model%settings%rn_dt), file, &
                       'attribute', error)
-    call netcdf_check(nf90_put_att(states%id, nf90_global, 'rn_avt0', model%settings%rn_avt0), &
-                      file, 'attribute', error)
-    call netcdf_check(nf90_put_att(states%id, nf90_global, 'rn_wind', model%settings%rn_wind), &
-                      file, 'attribute', error)
     call netcdf_check(nf90_put_att(states%id, nf90_global, 'nn_seed', model%settings%nn_seed), &
                       file, 'attribute', error)
     call netcdf_check(nf90_put_att(states%id, nf90_global, 'rho0', rho0), file, 'rho0', error)
@@ -96,6 +94,34 @@ contains
       call netcdf_check(nf90_put_att(states%id, nf90_global, name, text), file, name, error)
     end subroutine put
   end subroutine describe
+
+  !> Physical parameters of the run, scalars: what a generator may be conditioned on (data.parameters).
+  subroutine put_parameters(states, settings, file, error)
+    type(states_t), intent(in) :: states
+    type(settings_t), intent(in) :: settings
+    character(len=*), intent(in) :: file
+    type(error_t), intent(inout) :: error
+
+    call put('rn_friction', settings%rn_friction, '1/s', 'Rayleigh friction')
+    call put('rn_avt0', settings%rn_avt0, 'm2/s', 'vertical diffusivity near the surface')
+    call put('rn_avt_deep', settings%rn_avt_deep, 'm2/s', 'vertical diffusivity near the floor')
+    call put('rn_aht', settings%rn_aht, 'm2/s', 'horizontal diffusivity')
+    call put('rn_wind', settings%rn_wind, 'N/m2', 'amplitude of the double-gyre wind stress')
+    call put('rn_lambda', settings%rn_lambda, 'W/m2/K', 'restoring of surface temperature')
+    call put('rn_fresh', settings%rn_fresh, 'm/year', 'amplitude of evaporation minus precipitation')
+
+  contains
+
+    subroutine put(name, value, units, long_name)
+      character(len=*), intent(in) :: name, units, long_name
+      real(dp), intent(in) :: value
+      integer :: variable
+      call netcdf_check(nf90_def_var(states%id, name, nf90_double, varid=variable), file, name, error)
+      call netcdf_check(nf90_put_att(states%id, variable, 'units', units), file, name, error)
+      call netcdf_check(nf90_put_att(states%id, variable, 'long_name', long_name), file, name, error)
+      call netcdf_check(nf90_put_var(states%id, variable, value), file, name, error)
+    end subroutine put
+  end subroutine put_parameters
 
   !> The coordinates along time.
   subroutine define_time(states, dim, file, error)
