@@ -94,17 +94,26 @@ def test_one_parameter_is_interpolated_between_its_neighbours(value, weights, ca
     assert_fields(interpolated(store, at, 10), mixed(case, weights, 10), case)
 
 
-def test_several_parameters_are_interpolated_by_regression():
+def test_several_parameters_are_interpolated_in_the_triangle_around_them():
     rng = np.random.default_rng(0)
-    values = np.unique(rng.standard_normal((9, 2)), axis=0)
-    plane, y = 3 + values @ (2.0, -1.0), rng.standard_normal(9)
-    for at in (np.array([0.1, -0.2]), np.array([50.0, -0.1])):
+    values = np.unique(np.concatenate([rng.uniform(-1, 1, (9, 2)), [[-2, -2], [2, -2], [0, 3]]]), axis=0)
+    plane = 3 + values @ (2.0, -1.0)
+    for at in rng.uniform(-0.5, 0.5, (5, 2)):
         weights = value_weights(values, at)
-        inside = np.clip(at, values.min(axis=0), values.max(axis=0))
-        assert weights.sum() == pytest.approx(1, rel=1e-12)
-        assert weights @ plane == pytest.approx(3 + inside @ (2.0, -1.0), rel=1e-12)
-        coefficients = np.linalg.lstsq(np.column_stack([np.ones(9), values]), y, rcond=None)[0]
-        assert weights @ y == pytest.approx(coefficients @ [1, *inside], rel=1e-10)
+        assert weights.sum() == pytest.approx(1, rel=1e-12) and (weights > -1e-12).all()
+        assert weights @ plane == pytest.approx(3 + at @ (2.0, -1.0), rel=1e-12)
+        assert (weights > 1e-9).sum() == 3  # the corners of a triangle, none of the other values in it
+        corners = values[weights > 1e-9]
+        system = np.column_stack([np.ones(3), corners])
+        barycentric = np.linalg.solve(system.T, [1, *at])
+        assert weights[weights > 1e-9] == pytest.approx(barycentric, rel=1e-9)
+    far = value_weights(values, np.array([50.0, -2.0]))
+    assert values[far == 1.0].tolist() == [[2, -2]] and far.sum() == 1  # beyond the hull the nearest one
+
+
+def test_values_on_a_line_have_no_triangles_and_give_the_nearest():
+    values = np.array([[0.0, 0.0], [1.0, 1.0], [2.0, 2.0]])
+    assert value_weights(values, np.array([1.2, 0.9])).tolist() == [0, 1, 0]
 
 
 def test_value_that_is_alone_is_its_own_interpolation():

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.interpolate import LinearNDInterpolator
 
 from halocline.io.training_store import TrainingStore
 from halocline.mesh.grid import Grid
@@ -95,29 +96,30 @@ def interpolated(store: TrainingStore, parameters: Mapping[str, float], month: i
 def value_weights(values: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     r"""Weights of the training values in an interpolation.
 
-    One parameter that varies: linear between the two neighbours. Several: the values of least-squares linear
-    regression, which meets the means at the training values only where they are linear,
-
-    .. math:: w^\top = (1, p) \, (\mathbf 1, P)^+
-
-    Parameters outside of the training range are taken at its end, as by the nearest value; nothing is extrapolated.
+    One parameter that varies: linear between the two neighbours, and at the ends of the training range beyond them.
+    Several: linear in each simplex of the Delaunay triangulation of the training values, and beyond their hull the
+    nearest value alone. Nothing is extrapolated.
 
     Arguments:
         values: Different training values in ascending order, shape (value, parameter).
         wanted: Shape (parameter).
 
     Returns:
-        Shape (value), of sum 1; negative ones occur with several parameters.
+        Shape (value), of sum 1, none negative.
 
     Collective: no.
     """
     varying = np.ptp(values, axis=0) > 0
     P = values[:, varying]
-    p = np.clip(wanted[varying], P.min(axis=0), P.max(axis=0))
+    p, each = wanted[varying], np.eye(len(P))
+    if P.shape[1] == 0:
+        return np.full(len(P), 1.0 / len(P))
     if P.shape[1] == 1:
-        return np.array([np.interp(p[0], P[:, 0], hat) for hat in np.eye(len(P))])
-    design = np.column_stack([np.ones(len(P)), P])
-    return np.linalg.pinv(design).T @ np.append(1.0, p)
+        return np.array([np.interp(p[0], P[:, 0], hat) for hat in each])
+    weights = np.full(len(P), np.nan)
+    if np.linalg.matrix_rank(P - P[0]) == P.shape[1]:  # else the values lie on a line, and have no triangles
+        weights = LinearNDInterpolator(P, each)(p[None])[0]
+    return weights if np.isfinite(weights).all() else each[np.argmin(np.linalg.norm(P - p, axis=1))]
 
 
 @dataclass(frozen=True, eq=False)
