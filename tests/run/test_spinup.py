@@ -16,6 +16,7 @@ from halocline.io.nemo import read_restart
 from halocline.run import campaign_member
 from halocline.run.campaign_config import CampaignConfig, ModelConfig
 from halocline.run.campaign_desk import drift
+from halocline.run.campaign_model import last_line
 from halocline.run.campaign_report import summarise
 from halocline.run.campaign_starts import far_parameters, make_start
 from halocline.run.campaign_state import Attempt, Block, State
@@ -177,3 +178,11 @@ def test_status_counts_the_members_of_each_outcome(trained: Case, tmp_path: Path
     status(campaign.path)
     row = next(line for line in capsys.readouterr().out.splitlines() if "rest" in line and "member" not in line)
     assert [cell.strip() for cell in row.split("│")[2:7]].count("1") == 2  # one waits, one has ended
+
+
+def test_last_words_of_a_model_are_its_own_and_not_those_of_mpi(tmp_path):
+    rule = "-" * 74
+    (tmp_path / "log").write_text(f"year 1\n model: layer 3 is empty\n\n{rule}\nMPI_ABORT was invoked\n{rule}\n")
+    assert last_line(tmp_path / "log") == "model: layer 3 is empty"
+    (tmp_path / "log").write_text(f"{rule}\nMPI_ABORT was invoked\n{rule}\n")
+    assert last_line(tmp_path / "log") == "it printed nothing"

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import f90nml
 import pytest
 import yaml
 from basin_jobs import GRID, Case
@@ -20,8 +21,7 @@ while :; do sleep 0.1; done
 @pytest.fixture
 def campaign(case: Case, tmp_path: Path) -> Path:
     """Four members with basin, from rest and generated, a year each."""
-    grid = "\n".join(f"  {name} = {value}" for name, value in GRID.items())
-    (tmp_path / "basin.namelist").write_text((CONFIGS / "basin.namelist").read_text() + f"&grid\n{grid}\n/\n")
+    f90nml.patch(CONFIGS / "basin.namelist", {"grid": GRID}, tmp_path / "basin.namelist")
     values = yaml.safe_load((CONFIGS / "campaign.yaml").read_text())
     small = {
         "output": "campaign", "generator": str(case.generator), "methods": ["generated", "rest"], "members": 2,

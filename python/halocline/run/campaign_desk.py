@@ -156,7 +156,8 @@ def learn_limits(config: CampaignConfig, generator: Generator) -> dict[str, floa
     """Learns limits of drift: the largest that runs in equilibrium show over blocks as long as those of the campaign.
 
     Returns:
-        Those of `LEARNED` that the configuration does not give; none without runs in equilibrium.
+        Those of `LEARNED` that the configuration does not give, of water that is there; none without runs in
+        equilibrium.
 
     Raises:
         ValueError: No run is long enough, or a limit is zero or not finite.
@@ -176,7 +177,7 @@ def learn_limits(config: CampaignConfig, generator: Generator) -> dict[str, floa
             f"equilibrium has no two states of month {config.month} that are {config.block_years} years apart, "
             "expected some: name longer runs, take fewer block_years, or give limits as `drift`."
         )
-    limits = {name: max(values) for name, values in found.items()}
+    limits = {name: max(values) for name, values in found.items() if not np.isnan(values).all()}  # NaN: no such water
     for name, limit in limits.items():
         if not 0 < limit < np.inf:
             raise ValueError(f"The drift of {name} in `equilibrium` is {limit}, expected a number: give drift.{name}.")

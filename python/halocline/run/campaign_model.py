@@ -6,6 +6,7 @@ The model ends with this process, however that ends: nothing goes on writing whe
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -26,6 +27,7 @@ __all__ = ["ModelFailed", "ModelNotStarted", "Run", "Segment", "run_model"]
 
 LOG = "model.log"
 POLL = 0.05  # s between looks at a model that runs
+BANNER = re.compile(r"^-{20,}\n.*?^-{20,}$", re.DOTALL | re.MULTILINE)
 GRACE = 10.0  # s in which a model that is told to end may do so
 NOT_STARTED = (126, 127)  # what a shell, and mpirun, say of a program that cannot be executed
 GUARD = """
@@ -227,6 +229,7 @@ def end(process: subprocess.Popen[bytes]) -> float:
 
 
 def last_line(log: Path) -> str:
-    """The last words of a model."""
-    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    """The last words of a model, before those of an MPI that was aborted, which come between rules."""
+    text = BANNER.sub("", log.read_text(errors="replace"))
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1][:200] if lines else "it printed nothing"
