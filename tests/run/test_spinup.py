@@ -17,10 +17,11 @@ from halocline.run import campaign_member
 from halocline.run.campaign_config import CampaignConfig, ModelConfig
 from halocline.run.campaign_desk import drift
 from halocline.run.campaign_model import last_line
-from halocline.run.campaign_report import summarise
 from halocline.run.campaign_starts import far_parameters, make_start
 from halocline.run.campaign_state import Attempt, Block, State
 from halocline.run.campaign_status import Progress, status
+from halocline.run.campaign_summary import summarise
+from halocline.run.campaign_tables import values_text
 from halocline.run.generator import Parameters
 
 LIMIT, WARM, RELAXATION, YEARS = 1.0, 0.5, 5.0, 5  # of tests/run/campaigns.py
@@ -160,6 +161,15 @@ def test_gain_is_the_ratio_of_mean_years_within_its_interval():
     assert 15 <= generated.gain_low < 28 < generated.gain_high <= 38
     assert (rest.gain, rest.gain_low, rest.gain_high) == (1.0, 1.0, 1.0)
     assert generated.cpu_hours == 1.0 and not generated.gain_at_least
+
+
+def test_table_by_parameter_value_has_means_and_their_standard_errors():
+    told = SimpleNamespace(config=SimpleNamespace(parameters=({"wind": 0.0}, {"wind": 1.5})))
+    nan = np.nan
+    rows = {"rest": [[300.0, 340.0, nan], [nan, nan, nan]], "generated": [[10.0, 10.0, 10.0], [7.0, nan, nan]]}
+    rows = {name: np.array(years) for name, years in rows.items()}
+    lines = [[cell.strip() for cell in line.split("│")[1:4]] for line in values_text(told, rows).splitlines()]
+    assert ["rest", "320 ± 20", "-"] in lines and ["generated", "10 ± 0", "7"] in lines
 
 
 def test_members_that_never_settle_count_as_a_lower_bound():

@@ -39,10 +39,10 @@ DRIFTS = {
 """Diagnostics whose drift may be limited, and the units of it."""
 
 LEARNED = (
-    "temperature_deep", "salinity_deep", "heat_content_per_area", "temperature_bottom", "salinity_bottom",
+    "temperature_deep", "temperature_bottom", "heat_content_per_area", "salinity_deep", "salinity_bottom",
 )  # fmt: skip
-"""Those whose limits a run in equilibrium teaches. Over a few years weather moves the first three about as much as a
-spin-up does in its middle; bottom water tells the two apart."""
+"""Those whose limits a run in equilibrium teaches. Over a few years weather moves all but bottom water about as much as
+a spin-up does in its middle."""
 
 PATHS = ("output", "generator", "store", "model.namelist", "model.like")
 LISTS_OF_PATHS = ("equilibrium", "model.files")

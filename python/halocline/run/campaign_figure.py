@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import matplotlib
 
@@ -17,9 +16,7 @@ from halocline.io.atomic import atomic_path
 from halocline.run.campaign_config import DRIFTS
 from halocline.run.campaign_state import Attempt
 from halocline.run.campaign_status import Progress
-
-if TYPE_CHECKING:
-    from halocline.run.campaign_report import Summary
+from halocline.run.campaign_summary import Summary
 
 __all__ = ["draw_campaign"]
 
