@@ -331,6 +331,8 @@ def spinup(
     seed=0                  of the starts; month=12 at whose end they stand
     workers=1               model runs at once
     block_years=10          years between two looks at a member
+    drift_years=0           over which drift is taken; 0: one block
+    settled_blocks=1        blocks in a row at whose ends drift must be small
     max_years=1000          most years from one start
     max_attempts=3          generated starts that a member may use up
     drift.NAME=VALUE        limits of temperature_deep (degC/century),

@@ -172,6 +172,31 @@ def test_table_by_parameter_value_has_means_and_their_standard_errors():
     assert ["rest", "320 ± 20", "-"] in lines and ["generated", "10 ± 0", "7"] in lines
 
 
+def test_drift_over_several_blocks_needs_them_all_and_counts_from_the_first(trained: Case, tmp_path: Path):
+    name = "temperature_volume_mean"
+    campaign = write_campaign_case(tmp_path, trained, members=1, methods=["rest"], drift_years=15)
+    campaign.run()
+    state = campaign.states()["rest-000"]
+    blocks = state["attempts"][0]["blocks"]
+    for n, block in enumerate(blocks):
+        if n < 3:  # the model's own start is not known
+            assert block["drift"] == {} and not block["settled"]
+        else:
+            expected = (block["diagnostics"][name] - blocks[n - 3]["diagnostics"][name]) * 100 / 15
+            assert block["drift"][name] == pytest.approx(expected)
+            assert block["settled"] == (abs(expected) <= LIMIT) == (n == len(blocks) - 1)
+    assert state["outcome"] == "accepted" and len(blocks) > 4
+    with (campaign.output / "report/summary.csv").open() as file:
+        row = next(csv.DictReader(file))
+    assert (float(row["integrated"]), float(row["years"])) == (len(blocks) * YEARS, (len(blocks) - 2) * YEARS)
+
+
+def test_drift_years_between_two_blocks_are_refused():
+    model = ModelConfig(("model",), "namelist", "*.nc")
+    with pytest.raises(ValueError, match="drift_years is 12, expected a multiple of block_years, 5"):
+        CampaignConfig("out", "run", model, block_years=5, drift_years=12, drift={"temperature_deep": 1.0})
+
+
 def test_members_that_never_settle_count_as_a_lower_bound():
     years = {"rest": [400.0] * 4, "generated": [10.0] * 4}
     nothing = dict.fromkeys(years, (np.nan, np.nan))

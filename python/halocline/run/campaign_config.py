@@ -154,7 +154,9 @@ class CampaignConfig:
         block_years: Between two looks at a member.
         max_years: At most integrated from a start.
         max_attempts: Generated starts that a member may use up.
-        settled_blocks: Blocks in a row whose drift must be small.
+        drift_years: Over which drift is taken, a multiple of block_years; 0: one block. Over a few years weather hides
+            the drift of a spin-up, and its limits are wide.
+        settled_blocks: Blocks in a row at whose ends drift must be small.
         drift: Largest drift of a settled ocean, see `DRIFTS`.
         equilibrium: Patterns of files of states in equilibrium, each run in a folder of its own, from which the limits
             of `LEARNED` are learned that `drift` leaves out.
@@ -176,6 +178,7 @@ class CampaignConfig:
     block_years: int = 10
     max_years: int = 1000
     max_attempts: int = 3
+    drift_years: int = 0
     settled_blocks: int = 1
     drift: dict[str, float] = field(default_factory=dict)
     equilibrium: tuple[str, ...] = ()
@@ -190,6 +193,12 @@ class CampaignConfig:
             at_least("campaign", self, name, 1)
         at_least("campaign", self, "max_years", self.block_years)
         at_least("campaign", self, "seed", 0)
+        at_least("campaign", self, "drift_years", 0)
+        if self.drift_years % self.block_years:
+            raise ValueError(
+                f"drift_years is {self.drift_years}, expected a multiple of block_years, {self.block_years}: states "
+                "are judged at the ends of blocks only."
+            )
         one_of("calendar", self.calendar, tuple(CALENDARS))
         if not 1 <= self.month <= 12:
             raise ValueError(f"month is {self.month}, expected a number from 1 to 12.")
@@ -223,6 +232,16 @@ class CampaignConfig:
             )
         if len({tuple(sorted(values.items())) for values in self.parameters}) < len(self.parameters):
             raise ValueError("parameters hold a value twice, expected different ones.")
+
+    @property
+    def window_blocks(self) -> int:
+        """Blocks over which drift is taken."""
+        return max(1, self.drift_years // self.block_years)
+
+    @property
+    def window_years(self) -> int:
+        """Years over which drift is taken."""
+        return self.window_blocks * self.block_years
 
     def every_member(self) -> list[Member]:
         """Lists the members; those of one number of all methods follow each other, so that methods advance together."""

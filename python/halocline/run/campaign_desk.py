@@ -4,8 +4,8 @@ Drift is the change of a diagnostic from one state to a later one at the same ti
 
 .. math:: d = \frac{f(t + n) - f(t)}{n}
 
-Where limits are not given they are learned: the largest :math:`|d|` of a run in equilibrium over blocks of as many
-years.
+over the years n of the campaign. Where limits are not given they are learned: the largest :math:`|d|` of a run in
+equilibrium over as many years.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ class Desk:
         return verdict, {name: float(values[name][0]) for name in self.limits}
 
     def settled(self, drifts: Mapping[str, float]) -> bool:
-        """Whether the drift over a block is that of an equilibrium."""
+        """Whether a drift is that of an equilibrium."""
         return bool(drifts) and all(abs(drifts[name]) <= limit for name, limit in self.limits.items())
 
 
@@ -174,8 +174,8 @@ def learn_limits(config: CampaignConfig, generator: Generator) -> dict[str, floa
                 found[name].append(abs(drifts[name]))
     if not found[wanted[0]]:
         raise ValueError(
-            f"equilibrium has no two states of month {config.month} that are {config.block_years} years apart, "
-            "expected some: name longer runs, take fewer block_years, or give limits as `drift`."
+            f"equilibrium has no two states of month {config.month} that are {config.window_years} years apart, "
+            "expected some: name longer runs, take fewer drift_years or block_years, or give limits as `drift`."
         )
     limits = {name: max(values) for name, values in found.items() if not np.isnan(values).all()}  # NaN: no such water
     for name, limit in limits.items():
@@ -201,7 +201,7 @@ def runs_of(patterns: Sequence[str]) -> list[tuple[str, ...]]:
 
 
 def drifts_of_run(paths: Sequence[str], config: CampaignConfig, generator: Generator) -> list[dict[str, float]]:
-    """Drift over each block of a run, blocks overlapping."""
+    """Drift over each stretch of a run that is as long as the campaign's, stretches overlapping."""
     data = generator.config.data
     states = read_states(paths, data.variables, generator.grid)
     states = states.select(states.month == config.month)
@@ -209,5 +209,5 @@ def drifts_of_run(paths: Sequence[str], config: CampaignConfig, generator: Gener
         return []
     values = diagnose_fields(states.fields, generator.grid, generator.lattice, data)
     rows = {int(y): {k: float(values[k][n]) for k in DRIFTS if k in values} for n, y in enumerate(states.year)}
-    span = config.block_years
+    span = config.window_years
     return [drift(row, rows[y + span], span, config.calendar) for y, row in rows.items() if y + span in rows]

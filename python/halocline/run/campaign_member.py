@@ -130,7 +130,7 @@ class Journey:
                 verdict, values = self.desk.judge(self.desk.read(run.restart))
             except ValueError as error:  # the model ended well and left what is no state of an ocean
                 raise ModelFailed(f"the model left a state that cannot be read: {error}", run.cpu_seconds) from error
-        drifts = {} if before else drift(self.values_before, values, years, self.desk.config.calendar)
+        drifts = {} if before else self.drift(values)
         settled = verdict.status != "reject" and self.desk.settled(drifts)
         restart = str(run.restart.relative_to(self.folder))
         judged = (verdict.status, verdict.reason, values, drifts)
@@ -151,12 +151,16 @@ class Journey:
         seed = 1 + self.member.number + 1000 * config.seed
         return run_model(config.model, Segment(folder, self.member, start, years, done, seed), self.stop)
 
-    @property
-    def values_before(self) -> dict[str, float]:
-        """Diagnostics of the state that the next block begins with; empty where it is the model's own start."""
-        last = self.state.last
-        blocks = [block for block in last.blocks if not block.before]
-        return blocks[-1].diagnostics if blocks else last.diagnostics
+    def drift(self, values: dict[str, float]) -> dict[str, float]:
+        """Drift up to the end of the block under way; empty where too few years lie behind it.
+
+        What the model itself starts from at rest is not known, so that its years count from the end of the first block.
+        """
+        config, last = self.desk.config, self.state.last
+        states = [last.diagnostics, *(block.diagnostics for block in last.blocks if not block.before)]
+        if len(states) < config.window_blocks:
+            return {}
+        return drift(states[-config.window_blocks], values, config.window_years, config.calendar)
 
     def decide(self) -> None:
         """Continues, accepts, rejects, or finds that the years are used up."""

@@ -93,7 +93,7 @@ def members_csv(progress: Progress, pairs: Pairs) -> str:
         drifts = {f"drift_{name}": last.drift.get(name, "") if last else "" for name in progress.limits}
         rows.append(
             {"method": member.method, **member.parameters, "member": member.number, "outcome": state.outcome,
-             "years": state.years, "years_to_equilibrium": years_of(state, progress.config.max_years),
+             "years": state.years, "years_to_equilibrium": years_of(state, progress.config),
              "attempts": len(state.attempts), "cpu_hours": state.cpu_seconds / 3600,
              "verdict": last.verdict if last else state.last.verdict, **drifts, "reason": state.reason}
         )  # fmt: skip

@@ -47,7 +47,7 @@ class Block:
         cpu_seconds: Of all its processes.
         verdict, reason: On the state that it left.
         diagnostics: Of that state, those of `DRIFTS`.
-        drift: Over the block; empty where the state before is unknown.
+        drift: Over the last `drift_years`; empty where the state before them is unknown.
         settled: Whether drift and verdict are those of an equilibrium.
         before: Whether it is a year of a spin-up that is to be extrapolated.
     """

@@ -1,7 +1,9 @@
 r"""What a campaign comes to: model years to equilibrium of each kind of start.
 
-Years of a member are all that were integrated for it, rejected starts and spin-ups before an extrapolation included. A
-member that never settled counts with the years that it was allowed, at least: a lower bound. For a method
+Years to equilibrium are those up to the end of the first block of the stretch whose drift was small, rejected starts
+and spin-ups before an extrapolation included; the rest of that stretch is the test, as long for each kind of start, and
+is counted in the years integrated. A member that never settled counts with the years that it was allowed, at least: a
+lower bound. For a method
 
 .. math::
     \bar y = \frac{1}{N} \sum_n y_n, \qquad g = \frac{\bar y_\mathrm{rest}}{\bar y},
@@ -19,6 +21,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from halocline.run.campaign_config import CampaignConfig
 from halocline.run.campaign_state import State
 from halocline.run.campaign_status import Progress
 
@@ -39,7 +42,8 @@ class Summary:
         starts_rejected: Starts that were given up, those of accepted members included.
         years, years_low, years_high: Mean model years to equilibrium, 95 % interval.
         lower_bound: Whether a member never settled: the truth is above.
-        gain, gain_low, gain_high: Times fewer years than from rest; NaN without it.
+        integrated: Mean model years integrated.
+        gain, gain_low, gain_high: Times fewer years to equilibrium than from rest; NaN without it.
         gain_at_least: Whether it is rest that never settled.
         cpu_hours: Of the model and of making starts, mean per member.
         diversity_temperature, diversity_salinity: Spread of accepted states, degC and 1e-3; NaN for fewer than two.
@@ -57,6 +61,7 @@ class Summary:
     years_low: float
     years_high: float
     lower_bound: bool
+    integrated: float
     gain: float
     gain_low: float
     gain_high: float
@@ -98,6 +103,7 @@ def summary(
         outcomes[""] + len(every) - len(states),
         sum(bool(attempt.rejected) for state in states for attempt in state.attempts),
         mean(tables[method]), *interval(draws[method]), unsettled(states),
+        float(np.mean([state.years for state in states])) if states else math.nan,
         gain, low, high, unsettled([s for m, s in progress.members if s is not None and m.method == "rest"]),
         float(np.mean([state.cpu_seconds for state in states]) / 3600) if states else math.nan, *spread,
     )  # fmt: skip
@@ -115,15 +121,15 @@ def years_table(progress: Progress, method: str) -> np.ndarray:
     table = np.full((len(values), config.members), np.nan)
     for member, state in progress.members:
         if member.method == method and state is not None:
-            table[values.index(member.parameters), member.number] = years_of(state, config.max_years)
+            table[values.index(member.parameters), member.number] = years_of(state, config)
     return table
 
 
-def years_of(state: State, most: int) -> float:
+def years_of(state: State, config: CampaignConfig) -> float:
     """Years to equilibrium of a member; at least those that it was allowed where it never settled."""
     if state.outcome == "accepted":
-        return state.years
-    return max(state.years, float(most)) if state.outcome in ("rejected", "exhausted") else math.nan
+        return state.years - (config.window_blocks + config.settled_blocks - 2) * config.block_years
+    return max(state.years, float(config.max_years)) if state.outcome in ("rejected", "exhausted") else math.nan
 
 
 def bootstrap(tables: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

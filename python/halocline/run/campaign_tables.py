@@ -21,9 +21,9 @@ WIDTH = 160
 def table_text(summaries: Sequence[Summary], progress: Progress) -> str:
     """The table that ends a campaign."""
     limits = ", ".join(f"{name} {limit:.3g}" for name, limit in progress.limits.items())
-    table = Table(title=f"settled: drift over {progress.config.block_years} years within {limits}")
+    table = Table(title=f"settled: drift over {progress.config.window_years} years within {limits}")
     columns = ("start", "accepted", "rejected", "exhausted", "not ended", "starts\ngiven up", "years to\nequilibrium",
-               "95 %", "times fewer\nthan rest", "95 %", "CPU hours\nper member", "spread T\n°C",
+               "95 %", "years\nintegrated", "times fewer\nthan rest", "95 %", "CPU hours\nper member", "spread T\n°C",
                "spread S\n1e-3")  # fmt: skip
     for n, column in enumerate(columns):
         table.add_column(column, justify="right" if n else "left")
@@ -31,7 +31,7 @@ def table_text(summaries: Sequence[Summary], progress: Progress) -> str:
         years, gain = number(row.years, ">" if row.lower_bound else ""), number(row.gain, gain_sign(row))
         table.add_row(
             row.method, str(row.accepted), str(row.rejected), str(row.exhausted), str(row.failed + row.unfinished),
-            str(row.starts_rejected), years, both(row.years_low, row.years_high), gain,
+            str(row.starts_rejected), years, both(row.years_low, row.years_high), number(row.integrated), gain,
             both(row.gain_low, row.gain_high),
             number(row.cpu_hours), number(row.diversity_temperature), number(row.diversity_salinity),
         )  # fmt: skip
