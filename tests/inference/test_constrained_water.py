@@ -123,6 +123,16 @@ def test_strict_sample_is_stable_with_means_within_bounds(water):
     assert float(asked.residual(x).abs().max()) > 2.9
 
 
+def test_means_that_no_stable_column_has_are_refused_with_the_level(water):
+    x = state(water, size=0.5)
+    own = moments(water, "ts").residual(x)
+    target = torch.where(own != 0, own, torch.nan)
+    target[:, 0] = target[:, 1] - 8  # eight degrees colder above than below
+    asked = Moments("ts", water, target, torch.full((target.shape[1],), 0.1).double())
+    with pytest.raises(ValueError, match=r"cannot be met: with stable columns the mean temperature of level [01] is"):
+        StrictDenoiser(Fixed(x), water, WithinMeans(asked, bound=1.0)).finish(x)
+
+
 def test_turns_of_a_fixed_estimate_converge_to_one_state(water):
     x = state(water, size=0.5)
     asked = moments(water, "ts")

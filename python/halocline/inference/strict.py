@@ -80,6 +80,26 @@ class WithinMeans:
         residual = self.moments.residual(x)
         return residual - residual.clamp(-self.bound, self.bound)
 
+    def satisfied(self, x: Tensor) -> bool:
+        """Whether all means lie within the bound, to `CLOSE`. Collective: yes."""
+        return not bool((self.excess(x).abs() > CLOSE * self.bound).any())
+
+    def contradiction(self, x: Tensor) -> str:
+        """Says which mean is furthest from its bound in a state of stable columns. Collective: yes."""
+        excess = self.excess(x)
+        worst = int(excess.abs().amax(dim=0).argmax())
+        member = int(excess[:, worst].abs().argmax())
+        nk = self.moments.water.channels.nk
+        name, unit = ("temperature", "degC") if worst < nk else ("salinity", "1e-3")
+        target, spread = float(self.moments.target[member, worst]), float(self.moments.spread[worst])
+        found = target + float(self.moments.residual(x)[member, worst]) * spread
+        return (
+            f"sampling.constraints=strict cannot be met: with stable columns the mean {name} of level {worst % nk} is "
+            f"{found:.5g} {unit}, expected {target:.5g} within {self.bound * spread:.2g}: the target profile may "
+            "itself be unstable for this season and these parameters; choose parameters nearer to those of training, or "
+            "sampling.constraints=stability with sampling.constraint_form=multipliers, which asks for no means."
+        )
+
     def __call__(self, x: Tensor) -> Tensor:
         """Projects a standardised state: moves whole levels. Collective: yes."""
         shift = -self.excess(x) * self.moments.spread
@@ -137,12 +157,19 @@ class StrictDenoiser:
     def finish(self, x: Tensor) -> Tensor:
         """Projects a sample until it satisfies all constraints; returns it as it is if it does.
 
+        Raises:
+            ValueError: No state satisfies them all, or none was found near this one; on all ranks alike.
+
         Collective: yes.
         """
         self._q = 0.0
         found = stable(self.water, x)
-        for _ in range(TURNS if self.means is not None else 0):
-            if self.means is None or not bool((self.means.excess(found).abs() > CLOSE * self.means.bound).any()):
-                break
+        if self.means is None:
+            return found
+        for _ in range(TURNS):
+            if self.means.satisfied(found):
+                return found
             found = self._turn(x)
+        if not self.means.satisfied(found):
+            raise ValueError(self.means.contradiction(found))
         return found
