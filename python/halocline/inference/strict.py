@@ -96,8 +96,8 @@ class WithinMeans:
         return (
             f"sampling.constraints=strict cannot be met: with stable columns the mean {name} of level {worst % nk} is "
             f"{found:.5g} {unit}, expected {target:.5g} within {self.bound * spread:.2g}: the target profile may "
-            "itself be unstable for this season and these parameters; choose parameters nearer to those of training, or "
-            "sampling.constraints=stability with sampling.constraint_form=multipliers, which asks for no means."
+            "itself be unstable for this season and these parameters; choose parameters nearer to those of training, "
+            "or sampling.constraints=stability with sampling.constraint_form=multipliers, which asks for no means."
         )
 
     def __call__(self, x: Tensor) -> Tensor:
