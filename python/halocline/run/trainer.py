@@ -32,6 +32,7 @@ from halocline.run.validation import validate
 __all__ = ["Stopped", "Trainer"]
 
 WINDOW = 50  # steps over which the loss is averaged
+LEAST = 1e-2  # loss that counts as no lower: an untrained network has about 1, and states without weather reach 1e-5
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)  # a queue's, when the time is over
 TRY_AGAIN = 75  # exit code: EX_TEMPFAIL of sysexits.h
 
@@ -224,10 +225,11 @@ class Trainer:
 
     def _check_divergence(self) -> None:
         """Ends a training whose loss has grown far beyond its lowest."""
-        if self.history.mean > self.config.divergence * self.history.lowest:
+        lowest = max(self.history.lowest, LEAST)
+        if self.history.mean > self.config.divergence * lowest:
             raise Failed(
                 f"The loss is {self.history.mean:.4g} at step {self.step} (mean of {WINDOW} steps), expected at most "
-                f"training.divergence = {self.config.divergence:g} times its lowest, {self.history.lowest:.4g}; "
+                f"training.divergence = {self.config.divergence:g} times its lowest, {lowest:.4g}; "
                 f"{self._last_good}: lower training.learning_rate and choose another output."
             )
 
