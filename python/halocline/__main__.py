@@ -144,12 +144,18 @@ def train(
                             data.zarr in the run folder
     data.held_out_years=[Y,Y]
                             first and last year for validation only (none)
+    data.coarsen=1          cells along i and j taken together as files are read,
+                            of 1, 2, 4, 8: a generator of coarse states
     data.equation_of_state=eos80
                             the model's: eos80, teos10, seos or dino
     data.free_surface=linear
                             the model's: linear, nonlinear or top_layer
     lattice.tile=[J,I]      owned cells of a tile along j and i (required)
     lattice.halo=4          cells around it that the network sees
+    coarse.factor=1         2, 4, 8: the network is told, in each cell, the coarse
+                            state of the place; sampling.coarse says which
+    coarse.noise=0.1        in what it is told, in standard deviations; and
+                            coarse.variables=[…], those at T points (all)
     network.width=64        channels of the network at full resolution
     training.steps=6000     optimiser steps in all
     training.batch=16       tile windows per step, over all ranks
@@ -204,8 +210,10 @@ def data(
     data.first_year=Y       years to train on; data.last_year=Y (all)
     data.held_out_years=[Y,Y]
                             years for validation only (none)
+    data.coarsen=1          cells along i and j taken together, of 1, 2, 4, 8
     lattice.tile=[J,I]      cells of a chunk
-    training.scales=[1]     coarsening factors kept beside the states
+    training.scales=[1]     coarsening factors kept beside the states, with
+                            coarse.factor
     """
     from halocline.run.data import data as job
 
@@ -256,6 +264,10 @@ def sample(run: Run, overrides: Overrides = None) -> None:
     sampling.given_variables=temperature   joined by "+"; likewise
     sampling.given_levels=1   from the surface down, sampling.given_error=0.1 of
                             them in standard deviations of the training states
+    sampling.coarse=PATH    for a run trained with coarse.factor: run folder of a
+                            generator of coarse states (data.coarsen), which then
+                            makes theirs first; or a file of coarse states, in
+                            turn for each member, at the months of these
     convection=true         mix unstable columns, conserving heat and salt, as the
                             model would first; false: the network's own state
     ranks_per_member=0      ranks that share the tiles of a member; 0: chosen
@@ -346,6 +358,7 @@ def spinup(
     model.namelist=FILE     template; model.set fills it in
     model.restart=PATTERN   what a run leaves in its folder
     model.ranks=1           of a run; model.limit_minutes=60 that it may take
+    model.environment.NAME  value of a variable of its environment
     task=N                  work on this of tasks=M shares only
     report=true             only report on what is there
     """

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,9 +15,9 @@ from case import Case
 
 from halocline.io.nemo import read_restart
 from halocline.run import campaign_member
-from halocline.run.campaign_config import CampaignConfig, ModelConfig
+from halocline.run.campaign_config import CampaignConfig, Member, ModelConfig
 from halocline.run.campaign_desk import drift
-from halocline.run.campaign_model import last_line
+from halocline.run.campaign_model import Segment, last_line, run_model
 from halocline.run.campaign_starts import far_parameters, make_start
 from halocline.run.campaign_state import Attempt, Block, State
 from halocline.run.campaign_status import Progress, status
@@ -221,3 +222,12 @@ def test_last_words_of_a_model_are_its_own_and_not_those_of_mpi(tmp_path):
     assert last_line(tmp_path / "log") == "model: layer 3 is empty"
     (tmp_path / "log").write_text(f"{rule}\nMPI_ABORT was invoked\n{rule}\n")
     assert last_line(tmp_path / "log") == "it printed nothing"
+
+
+def test_model_sees_its_own_environment_besides_that_of_the_campaign(tmp_path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("OUTER", "kept")
+    (tmp_path / "namelist").write_text("&run\n/\n")
+    command = ("sh", "-c", 'echo "$OUTER $INNER" > a_restart.nc')
+    model = ModelConfig(command, str(tmp_path / "namelist"), "*_restart.nc", environment={"INNER": "given"})
+    segment = Segment(tmp_path / "run", Member("rest", {}, 0), None, years=1, years_before=0, seed=1)
+    assert run_model(model, segment, threading.Event()).restart.read_text() == "kept given\n"

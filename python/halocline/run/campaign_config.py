@@ -66,6 +66,7 @@ class ModelConfig:
         files: Patterns of files that a run finds in its folder, as links.
         ranks: MPI processes.
         launcher: What starts them, where there are several.
+        environment: Variables of the environment of a run, besides those of the campaign's own.
         steps_per_year: Of the model, for {first_step} and {last_step}.
         limit_minutes: Longest time of a run.
     """
@@ -80,6 +81,7 @@ class ModelConfig:
     files: tuple[str, ...] = ()
     ranks: int = 1
     launcher: tuple[str, ...] = ("mpirun", "-n", "{ranks}")
+    environment: dict[str, str] = field(default_factory=dict)
     steps_per_year: int = 0
     limit_minutes: float = 60.0
 

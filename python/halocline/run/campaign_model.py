@@ -114,7 +114,8 @@ def run_model(model: ModelConfig, segment: Segment, stop: threading.Event) -> Ru
     segment.folder.mkdir(parents=True)
     write_namelist(model, segment, words, namelist)
     link_files(model, segment.folder)
-    status, cpu_seconds, seconds = execute(command, segment.folder, 60 * model.limit_minutes, stop)
+    environment = {**os.environ, **model.environment}
+    status, cpu_seconds, seconds = execute(command, segment.folder, environment, 60 * model.limit_minutes, stop)
     log = segment.folder / LOG
     if status is None:
         raise ModelFailed(f"the model took longer than {seconds / 60:.3g} minutes; its output is {log}", cpu_seconds)
@@ -184,7 +185,9 @@ def link_files(model: ModelConfig, folder: Path) -> None:
                 link.symlink_to(path)
 
 
-def execute(command: list[str], folder: Path, limit: float, stop: threading.Event) -> tuple[int | None, float, float]:
+def execute(
+    command: list[str], folder: Path, environment: Mapping[str, str], limit: float, stop: threading.Event
+) -> tuple[int | None, float, float]:
     """Runs a command to its end.
 
     Returns:
@@ -196,8 +199,9 @@ def execute(command: list[str], folder: Path, limit: float, stop: threading.Even
     guarded = [sys.executable, "-I", "-S", "-c", GUARD, str(os.getpid()), *command]
     with (folder / LOG).open("wb") as log:
         process = subprocess.Popen(
-            guarded, cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
-        )
+            guarded, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )  # fmt: skip
     deadline = time.monotonic() + limit
     while True:
         pid, state, usage = os.wait4(process.pid, os.WNOHANG)
