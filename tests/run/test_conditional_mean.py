@@ -17,7 +17,9 @@ from halocline.run.config import read_config
 from halocline.run.data import ensure_store
 from halocline.run.loader import WindowLoader
 from halocline.run.run_folder import load_generator
+from halocline.run.targets import Targets
 from halocline.run.train import prepare
+from halocline.state.climatology import Climatology
 
 VALUES = (1.0, 2.0, 4.0)
 SHIFT = 0.5  # degC of each unit of the parameter
@@ -122,3 +124,23 @@ def test_climatology_has_the_same_bits_on_any_number_of_ranks(case: Case, run: P
     assert alone is not None and shared is not None
     for name, x in alone.items():
         np.testing.assert_array_equal(shared[name], x)
+
+
+def test_targets_of_constraints_follow_the_climatology_to_values_never_seen(run: Path):
+    generator = load_generator(run)
+    told = generator.parameters.standardise(torch.tensor([[1.0], [3.0]]).double())
+    season = torch.full((2,), 0.5, dtype=torch.float64)
+    target, spread = generator.targets.of("ts", season, told, generator.climatology)
+    nk = generator.grid.nk
+    moved = target[1, :nk] - target[0, :nk]
+    torch.testing.assert_close(moved, torch.full((nk,), 2 * SHIFT).double(), rtol=0, atol=1e-5)
+    assert float(spread[:nk].max()) < 0.2  # weather of 0.1 degC, not seasons or values
+
+
+def test_spread_of_states_that_leave_nothing_is_that_of_all():
+    season, profile = torch.arange(4).double() / 4, np.array([[1.0], [2.0], [4.0], [1.0]])
+    climatology = Climatology(torch.zeros(1, 0).double(), torch.zeros(1, 4, 1, 1, 1))
+    targets = Targets.fit({"temperature_mean": profile}, season, torch.zeros(4, 0), climatology)
+    assert targets.spread["temperature_mean"].tolist() == pytest.approx([profile.std()])
+    found = climatology.weights(season, torch.zeros(4, 0)) @ targets.coefficients["temperature_mean"]
+    assert found[:, 0].tolist() == pytest.approx(profile[:, 0].tolist())

@@ -28,7 +28,7 @@ from halocline.physics.projection import ROUNDS, project_columns
 
 __all__ = ["StrictDenoiser", "WithinMeans", "stable"]
 
-TURNS = 30  # at most, of the last estimate
+TURNS = 100  # at most, of the last estimate
 CLOSE = 1e-3  # by which a bound on a mean may be missed, relative
 
 

@@ -85,7 +85,7 @@ class Constrained:
 
         def moments(kind: str) -> Moments:
             assert water is not None
-            return Moments(kind, water, *generator.targets.of(kind, season, standard))
+            return Moments(kind, water, *generator.targets.of(kind, season, standard, generator.climatology))
 
         means = [moments(kind) for kind in asked if kind in ("ts", "c1", "c2")]
         stability = Stability(water) if water is not None and "stability" in asked else None

@@ -154,7 +154,7 @@ def prepare(config: RunConfig, store: TrainingStore) -> Generator:
     standardisation, climatology = standardise(config, store, parameters)
     diagnosed = {name: x[seen] for name, x in store.diagnostics().items()}
     season = torch.as_tensor(data.month[seen]).double() / 12 % 1
-    targets = Targets.fit(diagnosed, season, parameters.standardise(given))
+    targets = Targets.fit(diagnosed, season, parameters.standardise(given), climatology)
     thresholds = learn_thresholds(diagnosed).to_json()
     return Generator.build(config, store.grid, standardisation, parameters, thresholds, targets, climatology)
 
