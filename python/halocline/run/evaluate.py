@@ -17,6 +17,7 @@ from halocline.io.models import read_states
 from halocline.io.nemo import States
 from halocline.mesh.communicator import Communicator, Serial
 from halocline.physics.verdict import Thresholds, Verdict, judge
+from halocline.run.coherence import Coherence, measure_coherence, print_coherence, to_plain
 from halocline.run.config import apply_overrides, build, parse_overrides
 from halocline.run.generator import Generator
 from halocline.run.judging import JUDGED, diagnose_fields
@@ -51,6 +52,7 @@ class Comparison:
         verdicts: One for each generated state.
         levels: Mean and standard deviation of each level, see `level_statistics`.
         spectrum: Of surface temperature, see `surface_spectrum`; empty where there is none.
+        coherence: Seams between tiles, and variance along the modes of the basin.
     """
 
     generated: States
@@ -62,6 +64,7 @@ class Comparison:
     verdicts: list[Verdict]
     levels: dict[str, dict[str, list[float | None]]]
     spectrum: dict[str, list[float]]
+    coherence: Coherence
 
 
 def evaluate(run: Path, arguments: Sequence[str], comm: Communicator | Serial) -> None:
@@ -123,7 +126,10 @@ def compare(generator: Generator, generated: States, reference: States) -> Compa
     ]
     levels = level_statistics(generated, reference, grid)
     spectrum = surface_spectrum(generated, reference, grid)
-    return Comparison(generated, reference, climatology, scores, diagnosed, expected, verdicts, levels, spectrum)
+    coherence = measure_coherence(generated, reference, grid, generator.lattice)
+    return Comparison(
+        generated, reference, climatology, scores, diagnosed, expected, verdicts, levels, spectrum, coherence
+    )
 
 
 def monthly_mean(states: States, name: str) -> np.ndarray:
@@ -187,6 +193,7 @@ def summary(comparison: Comparison) -> dict[str, Any]:
         "diagnostics": diagnostics,
         "levels": comparison.levels,
         "spectrum": comparison.spectrum,
+        "coherence": to_plain(comparison.coherence),
         "verdicts": {s: verdicts.count(s) for s in ("ok", "suspect", "reject")},
         "reasons": [v.reason for v in comparison.verdicts],
     }
@@ -199,7 +206,7 @@ def write_table(path: Path, comparison: Comparison) -> None:
 
 
 def print_table(comparison: Comparison) -> None:
-    """Prints errors, diagnostics and verdicts on the terminal."""
+    """Prints errors, diagnostics, coherence and verdicts on the terminal."""
     console = Console()
     errors = Table(title="error against the month's mean of the reference")
     for column in ("variable", "unit", "rmse of a member", "rmse of the mean profile", "seasonal rms"):
@@ -215,6 +222,7 @@ def print_table(comparison: Comparison) -> None:
         sides = (f"{d[f'{s}_mean']:.6g} ± {d[f'{s}_std']:.2g}" for s in ("generated", "reference"))
         table.add_row(name, *sides)
     console.print(table)
+    print_coherence(comparison.coherence, console)
     counts = summary(comparison)["verdicts"]
     console.print(", ".join(f"{count} {status}" for status, count in counts.items() if count))
     for m, verdict in enumerate(comparison.verdicts):

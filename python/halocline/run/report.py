@@ -1,4 +1,4 @@
-"""The picture that `halocline evaluate` leaves: profiles, sections of error, maps, spectra, water masses."""
+"""The picture that `halocline evaluate` leaves: profiles, sections of error, maps, spectra, water masses, coherence."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import NullFormatter
 
 from halocline.io.atomic import atomic_path
+from halocline.run.coherence_figure import draw_coherence
 from halocline.run.generator import Generator
 from halocline.run.statistics import surface_spectrum
 
@@ -31,7 +32,7 @@ def draw_report(path: Path, comparison: Comparison, generator: Generator) -> Non
 
     Collective: no.
     """
-    figure, axes = plt.subplots(3, 4, figsize=(17, 12), layout="constrained")
+    figure, axes = plt.subplots(4, 4, figsize=(17, 16), layout="constrained")
     depth = generator.grid.gdept_1d
     draw_profiles(axes[0, 0], comparison, "temperature", "°C", depth)
     draw_profiles(axes[0, 1], comparison, "salinity", "", depth)
@@ -41,6 +42,7 @@ def draw_report(path: Path, comparison: Comparison, generator: Generator) -> Non
     draw_spectrum(axes[1, 3], comparison, generator)
     draw_maps(axes[2], figure, comparison, "sea_level", cmocean.cm.balance, "m")
     draw_season(axes[2, 3], comparison)
+    draw_coherence(axes[3], comparison.coherence, depth)
     for axis in axes.flat:
         if not axis.has_data():
             axis.set_axis_off()

@@ -9,7 +9,7 @@ from halocline.mesh.grid import Grid
 from halocline.physics.spectra import isotropic_spectrum, largest_wet_rectangle
 from halocline.state.variables import VARIABLES
 
-__all__ = ["level_statistics", "surface_spectrum"]
+__all__ = ["level_statistics", "listed", "surface_spectrum", "volumes"]
 
 SMALLEST = 4  # cells of a window's shorter side: less has no spectrum to speak of
 
