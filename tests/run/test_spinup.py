@@ -15,7 +15,7 @@ from case import Case
 
 from halocline.io.nemo import read_restart
 from halocline.run import campaign_member
-from halocline.run.campaign_config import CampaignConfig, Member, ModelConfig
+from halocline.run.campaign_config import CampaignConfig, Member, ModelConfig, read_campaign, write_campaign
 from halocline.run.campaign_desk import drift
 from halocline.run.campaign_model import Segment, last_line, run_model
 from halocline.run.campaign_starts import far_parameters, make_start
@@ -214,6 +214,15 @@ def test_status_counts_the_members_of_each_outcome(trained: Case, tmp_path: Path
     status(campaign.path)
     row = next(line for line in capsys.readouterr().out.splitlines() if "rest" in line and "member" not in line)
     assert [cell.strip() for cell in row.split("│")[2:7]].count("1") == 2  # one waits, one has ended
+
+
+def test_members_have_the_same_names_in_the_campaign_that_is_read_back(tmp_path: Path):
+    model = ModelConfig(("model",), "namelist", "*.nc", parameters={"wind": "a.wind", "age": "a.age"})
+    values = ({"wind": 0.1, "age": 2.0}, {"wind": 0.2, "age": 1.0})  # not in the order of the alphabet
+    config = CampaignConfig("out", "run", model, members=2, parameters=values, drift={"temperature_deep": 1.0})
+    (tmp_path / "campaign.yaml").write_text(write_campaign(config))
+    names = [member.name for member in read_campaign(tmp_path / "campaign.yaml").every_member()]
+    assert names == [member.name for member in config.every_member()] and "wind=0.1,age=2.0" in names[0]
 
 
 def test_last_words_of_a_model_are_its_own_and_not_those_of_mpi(tmp_path):

@@ -15,7 +15,7 @@ from halocline.run.campaign_summary import Summary
 
 __all__ = ["table_text", "values_text"]
 
-WIDTH = 160
+WIDTH = 190
 
 
 def table_text(summaries: Sequence[Summary], progress: Progress) -> str:
@@ -26,7 +26,7 @@ def table_text(summaries: Sequence[Summary], progress: Progress) -> str:
                "95 %", "years\nintegrated", "times fewer\nthan rest", "95 %", "CPU hours\nper member", "spread T\n°C",
                "spread S\n1e-3")  # fmt: skip
     for n, column in enumerate(columns):
-        table.add_column(column, justify="right" if n else "left")
+        table.add_column(column, justify="right" if n else "left", no_wrap=not n)
     for row in summaries:
         years, gain = number(row.years, ">" if row.lower_bound else ""), number(row.gain, gain_sign(row))
         table.add_row(
@@ -46,7 +46,7 @@ def values_text(progress: Progress, tables: Mapping[str, np.ndarray]) -> str:
         tables: Kind of start to years, shape (parameter value, member), NaN where a member has not ended.
     """
     table = Table(title="model years to equilibrium by parameter value (mean ± standard error over members)")
-    table.add_column("start")
+    table.add_column("start", no_wrap=True)
     for values in progress.config.parameters:
         table.add_column("\n".join(f"{name} {value:g}" for name, value in values.items()), justify="right")
     for method, years in tables.items():

@@ -180,6 +180,6 @@ def lists(value: Any) -> Any:
 
 
 def to_yaml(config: Any) -> str:
-    """Returns the YAML text of a dataclass, from which `build` makes it again."""
-    plain = yaml.safe_load(yaml.safe_dump(lists(dataclasses.asdict(config))))
+    """Returns the YAML text of a dataclass, from which `build` makes it again; keys keep their order."""
+    plain = yaml.safe_load(yaml.safe_dump(lists(dataclasses.asdict(config)), sort_keys=False))
     return yaml.safe_dump(plain, sort_keys=False)
