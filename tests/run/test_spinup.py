@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import sys
 import threading
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,7 +11,7 @@ import netCDF4
 import numpy as np
 import pytest
 import torch
-from campaigns import write_campaign_case
+from campaigns import MODEL, write_campaign_case
 from case import Case
 
 from halocline.io.nemo import read_restart
@@ -80,7 +81,17 @@ def test_generated_start_that_the_model_does_not_survive_is_replaced_by_another(
     first, second = (read_restart(path)["temperature"] for path in starts)
     assert np.abs(first - second).max() > 1e-3
     bad = campaign.states()["generated-wind=1.0-000"]
-    assert (bad["outcome"], [attempt["lost_runs"] for attempt in bad["attempts"]]) == ("rejected", [1, 1])
+    assert (bad["outcome"], [attempt["lost_runs"] for attempt in bad["attempts"]]) == ("rejected", [2, 2])
+
+
+def test_run_that_fails_once_is_made_again_and_nothing_is_lost(trained: Case, tmp_path: Path):
+    flag = tmp_path / "failed"
+    script = f'if [ -e {flag} ]; then exec {sys.executable} {MODEL} "$0"; else touch {flag}; exit 3; fi'
+    campaign = write_campaign_case(tmp_path, trained, members=1, methods=["rest"], model__command=["sh", "-c", script])
+    campaign.run()
+    state = campaign.states()["rest-000"]
+    assert (state["outcome"], len(state["attempts"]), state["attempts"][0]["lost_runs"]) == ("accepted", 1, 1)
+    assert sum(block["years"] for block in state["attempts"][0]["blocks"]) == years_from_rest()
 
 
 def test_start_that_is_no_ocean_is_rejected_before_any_model_year(

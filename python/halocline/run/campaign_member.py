@@ -58,8 +58,7 @@ class Journey:
             except ModelNotStarted as error:
                 self.finish("failed", str(error))
             except ModelFailed as error:
-                lost = self.state.last.lost_cpu_seconds + error.cpu_seconds
-                self.set(self.state.with_last(lost_runs=self.state.last.lost_runs + 1, lost_cpu_seconds=lost))
+                self.lose(error)
                 self.give_up(str(error))
         return self.state
 
@@ -124,7 +123,7 @@ class Journey:
 
     def block(self, years: int, before: bool = False) -> None:
         """Runs a block, judges what it leaves, and decides."""
-        run = self.run(years, before)
+        run = self.run_twice(years, before)
         with self.desk.lock:
             try:
                 verdict, values = self.desk.judge(self.desk.read(run.restart))
@@ -138,6 +137,23 @@ class Journey:
         self.set(self.state.with_last(blocks=(*self.state.last.blocks, block)))
         if not before:
             self.decide()
+
+    def run_twice(self, years: int, before: bool) -> Run:
+        """Runs the model, and once more where it ends with an error: an ocean blows up again, a machine recovers."""
+        try:
+            return self.run(years, before)
+        except ModelFailed as error:
+            if not error.again:
+                raise
+            self.lose(error)
+            sweep(self.folder, self.state)
+            return self.run(years, before)
+
+    def lose(self, error: ModelFailed) -> None:
+        """Counts a run that was in vain."""
+        last = self.state.last
+        lost = last.lost_cpu_seconds + error.cpu_seconds
+        self.set(self.state.with_last(lost_runs=last.lost_runs + 1, lost_cpu_seconds=lost))
 
     def run(self, years: int, before: bool) -> Run:
         """Runs the model from where the attempt stands."""

@@ -41,11 +41,14 @@ except OSError as error: sys.exit(print(error, flush=True) or 127)
 
 
 class ModelFailed(RuntimeError):
-    """A run of the model that did not end well; `cpu_seconds` is what it has cost."""
+    """A run of the model that did not end well; `cpu_seconds` is what it has cost.
 
-    def __init__(self, text: str, cpu_seconds: float) -> None:
+    Where `again` is true the machine may be to blame, and the same run may end well.
+    """
+
+    def __init__(self, text: str, cpu_seconds: float, again: bool = False) -> None:
         super().__init__(text)
-        self.cpu_seconds = cpu_seconds
+        self.cpu_seconds, self.again = cpu_seconds, again
 
 
 class ModelNotStarted(RuntimeError):
@@ -122,7 +125,8 @@ def run_model(model: ModelConfig, segment: Segment, stop: threading.Event) -> Ru
     if status in NOT_STARTED:
         raise ModelNotStarted(f"the model cannot be started ({last_line(log)}); its output is {log}")
     if status:
-        raise ModelFailed(f"the model ended with status {status} ({last_line(log)}); its output is {log}", cpu_seconds)
+        text = f"the model ended with status {status} ({last_line(log)}); its output is {log}"
+        raise ModelFailed(text, cpu_seconds, again=True)
     restarts = sorted(segment.folder.glob(model.restart))
     if not restarts:
         raise ModelFailed(f"the model left no {model.restart} in {segment.folder}", cpu_seconds)
