@@ -1,5 +1,6 @@
 """A training on departures from the mean at season and parameters, from files to samples at values never seen."""
 
+import dataclasses
 from pathlib import Path
 
 import netCDF4
@@ -13,12 +14,12 @@ from halocline.io.nemo import read_states
 from halocline.io.training_store import CLIMATOLOGY, TrainingStore
 from halocline.mesh.communicator import Serial
 from halocline.mesh.layout import Layout
-from halocline.run.config import read_config
+from halocline.run.config import RunConfig, read_config
 from halocline.run.data import ensure_store
 from halocline.run.loader import WindowLoader
 from halocline.run.run_folder import load_generator
 from halocline.run.targets import Targets
-from halocline.run.train import prepare
+from halocline.run.train import prepare, standardise
 from halocline.state.climatology import Climatology
 
 VALUES = (1.0, 2.0, 4.0)
@@ -144,3 +145,17 @@ def test_spread_of_states_that_leave_nothing_is_that_of_all():
     assert targets.spread["temperature_mean"].tolist() == pytest.approx([profile.std()])
     found = climatology.weights(season, torch.zeros(4, 0)) @ targets.coefficients["temperature_mean"]
     assert found[:, 0].tolist() == pytest.approx(profile[:, 0].tolist())
+
+
+def test_states_without_weather_are_scaled_by_a_hundredth_of_what_they_vary(run: Path):
+    generator, store = load_generator(run), TrainingStore.open(run / "data.zarr")
+    whole, _ = standardise(replace_centre(generator.config, "cell"), store, generator.parameters)
+    found = store.climatology()
+    assert found is not None
+    store.climatology = lambda: {**found, "variance": np.zeros_like(found["variance"])}
+    calm, _ = standardise(generator.config, store, generator.parameters)
+    torch.testing.assert_close(calm.scale, 0.01 * whole.scale)
+
+
+def replace_centre(config: RunConfig, centre: str) -> RunConfig:
+    return dataclasses.replace(config, training=dataclasses.replace(config.training, centre=centre))

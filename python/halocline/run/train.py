@@ -188,8 +188,8 @@ def standardise(
     columns = [list(store.records.parameters).index(name) for name in parameters.names]
     points = parameters.standardise(torch.as_tensor(found["values"][:, columns]))
     climatology = Climatology(points, torch.as_tensor(found["coefficients"]))
-    scale = torch.maximum(of(found["variance"]).scale, LEAST * whole.scale)
-    return dataclasses.replace(whole, scale=scale), climatology
+    variance = np.maximum(found["variance"], LEAST**2 * learned.variance)
+    return of(variance), climatology
 
 
 def describe(generator: Generator, windows: int, states: int) -> None:
