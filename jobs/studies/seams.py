@@ -15,6 +15,7 @@ from rich.console import Console
 
 from halocline.io.models import read_states
 from halocline.run.coherence import measure_coherence, print_coherence, write_coherence
+from halocline.run.data import read_model
 from halocline.run.generator import Generator
 from halocline.run.run_folder import load_generator
 
@@ -37,8 +38,8 @@ def study(generator: Generator, arguments: argparse.Namespace) -> None:
     """Compares the members with the model, prints the tables and writes them."""
     data, grid = generator.config.data, generator.grid
     generated = read_states((str(sampled(arguments)),), data.variables, grid)
-    years = {} if arguments.reference else {"first_year": data.first_year, "last_year": data.last_year}
-    reference = read_states(tuple(arguments.reference or data.states), data.variables, grid, **years)
+    years = (None, None) if arguments.reference else (data.first_year, data.last_year)
+    reference = read_model(data, grid, arguments.reference or (), *years)
     coherence = measure_coherence(generated, reference, grid, generator.lattice)
     lattice = generator.lattice
     print(f"{len(generated)} members on {lattice.count} tiles of {lattice.tile_i} x {lattice.tile_j} cells")

@@ -64,13 +64,20 @@ class FakeStore:
         return self.states[scale][record, :, J * cj : (J + 1) * cj, I * ci : (I + 1) * ci].copy()
 
 
-def make_generator(grid: Grid, tile: tuple[int, int] = (8, 8), halo: int = 2, **training: object) -> Generator:
+def make_generator(
+    grid: Grid,
+    tile: tuple[int, int] = (8, 8),
+    halo: int = 2,
+    coarse: dict[str, object] | None = None,
+    **training: object,
+) -> Generator:
     """Builds an untrained generator whose standardisation differs from cell to cell."""
     config = {
         "data": {"grid": "mesh_mask.nc", "states": ["states.nc"], "parameters": ["viscosity"]},
         "lattice": {"tile": list(tile), "halo": halo},
         "network": {"width": 4, "multipliers": [1, 2], "blocks": 1, "embedding": 8, "cell_features": 2},
         "training": {"batch": 5, "seed": 7, "precision": "fp32", **training},
+        "coarse": coarse or {},
         "output": "run",
     }
     parsed = build(RunConfig, config, "")

@@ -33,6 +33,8 @@ class TiledDenoiser:
         batch: Windows in one network evaluation, at least 2 (a batch of one takes other memory paths).
         owned: Owned part of a window, in both directions.
         precision: "fp32" or "bf16".
+        context: Conditions per cell that differ between members, behind those that do not, shape
+            (member, tile, channel, window j, window i); None where there are none.
     """
 
     denoiser: PreconditionedDenoiser
@@ -43,10 +45,18 @@ class TiledDenoiser:
     batch: int
     owned: slice
     precision: str = "fp32"
+    context: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.batch < 2:
             raise ValueError(f"sampling.tile_batch is {self.batch}, expected at least 2.")
+        static = self.cell_conditions.static
+        expected = (len(self.conditions), len(static), *static.shape[-2:])
+        if self.context is not None and (*self.context.shape[:2], *self.context.shape[3:]) != expected:
+            raise ValueError(
+                f"Context has shape {tuple(self.context.shape)}, expected (member, tile, channel, window j, window i) "
+                f"with {', '.join(map(str, expected))} for all but the channels: cut it on the tiles of these members."
+            )
 
     @property
     def path(self) -> Path:
@@ -79,8 +89,11 @@ class TiledDenoiser:
         time = torch.full((self.batch,), t, dtype=torch.float64)
         member, tile = index // tiles, index % tiles
         device = self.denoiser.sigma_data.device  # the state stays with the halo exchange
+        static = self.cell_conditions.static[tile]
+        if self.context is not None:
+            static = torch.cat([static, self.context[member, tile]], dim=1)
         told = {
-            "static": self.cell_conditions.static[tile].to(device),
+            "static": static.to(device),
             "conditions": self.conditions[member].to(device),
             "cells": self.cell_conditions.cells[tile].to(device),
         }

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
+
+import numpy as np
 
 from halocline.io import nemo, nextsim
 from halocline.io.nemo import States
 from halocline.io.state_files import StateFile, StateSource, trajectories
+from halocline.mesh.coarsen import coarsen_grid
 from halocline.mesh.grid import Grid
+from halocline.state.coarsening import Coarsening
+from halocline.state.state import Channels
+from halocline.state.variables import VARIABLES
 
-__all__ = ["StateFile", "StateSource", "open_states", "read_grid", "read_states", "trajectories"]
+__all__ = [
+    "StateFile", "StateSource", "coarsened_source", "open_states", "read_grid", "read_states", "trajectories",
+]  # fmt: skip
 
 
 def read_grid(path: Path | str) -> Grid:
@@ -57,6 +66,38 @@ def open_states(
     Collective: no.
     """
     return _module(paths).open_states(paths, variables, grid, parameters=parameters)
+
+
+def coarsened_source(
+    source: StateSource, variables: Sequence[str], grid: Grid, factor: int
+) -> tuple[Grid, StateSource]:
+    """Makes states coarser by a factor as they are read; see `state.coarsening`.
+
+    Arguments:
+        source: States on the grid.
+        variables: Those that it reads.
+        grid: Of the states.
+        factor: Of 2, 4, 8.
+
+    Returns:
+        The coarse grid, and a source of the same states of the same files on it, fields float64.
+
+    Raises:
+        ValueError: The grid cannot be coarsened by this factor.
+
+    Collective: no.
+    """
+    channels, coarse = Channels.build(variables, grid), coarsen_grid(grid, factor)
+    coarsening = Coarsening.build(grid, factor, channels)
+    masks = {name: coarse.mask(VARIABLES[name].point) for name in variables}
+
+    def read(chosen: np.ndarray) -> States:
+        states: States = source.read(chosen)
+        fields = channels.split(coarsening.apply(channels.join(states.fields).double()))
+        sea = {name: masks[name][: field.shape[-3]] for name, field in fields.items()}
+        return replace(states, fields={name: np.where(sea[name], x.numpy(), np.nan) for name, x in fields.items()})
+
+    return coarse, replace(source, read=read)
 
 
 def _module(paths: str | Path | Iterable[str | Path]) -> ModuleType:

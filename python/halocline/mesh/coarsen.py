@@ -72,12 +72,12 @@ def check_factor(grid: Grid, factor: int) -> None:
     """
     if factor not in FACTORS:
         raise ValueError(
-            f"Coarsening factor is {factor}, expected one of {', '.join(map(str, FACTORS))}: correct training.scales."
+            f"Coarsening factor is {factor}, expected one of {', '.join(map(str, FACTORS))}: correct it."
         )
     if grid.fold == "T":
         raise ValueError(
             "A grid with a north fold about a T point cannot be coarsened: the fold runs through the middle of its "
-            "last row of cells, so that blocks are not folded upon blocks; set training.scales=[1]."
+            "last row of cells, so that blocks are not folded upon blocks; leave it as it is."
         )
     # the columns left must be even in number, for each pivot of the fold lies at a corner of blocks
     multiples = {"ni": (2 if grid.fold else 1) * factor * grid.periodic_i}
@@ -86,7 +86,7 @@ def check_factor(grid: Grid, factor: int) -> None:
         if multiple and getattr(grid, name) % multiple:
             raise ValueError(
                 f"The grid closes upon itself after {name} = {getattr(grid, name)} cells, expected a multiple of "
-                f"{multiple} to be coarsened by {factor}: leave {factor} out of training.scales."
+                f"{multiple} to be coarsened by {factor}: choose another factor."
             )
 
 

@@ -28,7 +28,7 @@ from halocline.run.campaign_config import DRIFTS, LEARNED, CampaignConfig
 from halocline.run.data import store_path
 from halocline.run.generator import Generator
 from halocline.run.judging import JUDGED, diagnose_fields
-from halocline.run.restart import RestartOptions, write_ocean
+from halocline.run.restart import RestartOptions, check_fine, write_ocean
 from halocline.run.run_folder import load_generator
 from halocline.run.sample import SampleOptions, generate
 from halocline.run.teams import Team
@@ -65,6 +65,7 @@ class Desk:
         Collective: no.
         """
         generator = load_generator(Path(config.generator))
+        check_fine(generator)
         names = list(config.parameters[0]) if config.parameters else []
         if missing := [name for name in generator.parameters.names if name not in names]:
             raise ValueError(

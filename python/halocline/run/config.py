@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from halocline.flow.networks import UNetConfig
+from halocline.run.coarse_config import FACTORS, CoarseConfig
 from halocline.run.config_reader import (
     absolute,
     apply_overrides,
@@ -22,13 +23,15 @@ from halocline.run.config_reader import (
     read_yaml,
     to_yaml,
 )
+from halocline.run.sampling_config import SamplingConfig
 from halocline.state.variables import VARIABLES
 
 __all__ = [
-    "DataConfig", "LatticeConfig", "RunConfig", "SamplingConfig", "TrainingConfig",
+    "CoarseConfig", "DataConfig", "LatticeConfig", "RunConfig", "SamplingConfig", "TrainingConfig",
     "apply_overrides", "build", "parse_overrides", "read_config", "write_config",
 ]  # fmt: skip
 
+PATHS = ("data.grid", "data.states", "data.store", "sampling.coarse", "output")
 STATES = ("temperature", "salinity", "velocity_u", "velocity_v", "sea_level")
 
 
@@ -48,6 +51,8 @@ class DataConfig:
         free_surface: "linear" (layers of constant thickness), "nonlinear" (all stretch with the column) or
             "top_layer" (the first alone follows the sea level).
         store: Training store that `halocline data` makes of the states; "" is data.zarr in the output folder.
+        coarsen: Cells of the model along i and j that are taken together, of 1, 2, 4, 8: grid and states are coarsened
+            as they are read, and the run is one of the coarse grid, for the level above in a cascade.
     """
 
     grid: str
@@ -61,6 +66,7 @@ class DataConfig:
     coefficients: dict[str, float] = field(default_factory=dict)
     free_surface: str = "linear"
     store: str = ""
+    coarsen: int = 1
 
     def __post_init__(self) -> None:
         years = self.held_out_years
@@ -71,6 +77,8 @@ class DataConfig:
                 raise ValueError(
                     f"data.variables names '{name}', expected names from {', '.join(VARIABLES)}."
                 )
+        if self.coarsen not in FACTORS:
+            raise ValueError(f"data.coarsen is {self.coarsen}, expected one of {', '.join(map(str, FACTORS))}.")
         one_of("data.free_surface", self.free_surface, ("linear", "nonlinear", "top_layer"))
         one_of("data.equation_of_state", self.equation_of_state, ("eos80", "teos10", "seos", "dino"))
 
@@ -163,7 +171,7 @@ class TrainingConfig:
             raise ValueError(f"training.ema is {self.ema}, expected a number in [0, 1).")
         if not 0 < self.least_wet <= 1:
             raise ValueError(f"training.least_wet is {self.least_wet}, expected a fraction in (0, 1].")
-        if not self.scales or not set(self.scales) <= {1, 2, 4, 8} or len(set(self.scales)) < len(self.scales):
+        if not self.scales or not set(self.scales) <= set(FACTORS) or len(set(self.scales)) < len(self.scales):
             raise ValueError(f"training.scales is {list(self.scales)}, expected different ones of 1, 2, 4, 8.")
         if self.zero not in range(4):
             raise ValueError(f"training.zero is {self.zero}, expected a stage of 0, 1, 2 or 3.")
@@ -172,84 +180,6 @@ class TrainingConfig:
         one_of("training.schedule", self.schedule, ("cosine", "constant"))
         one_of("training.windows", self.windows, ("lattice", "free"))
         one_of("training.symmetries", self.symmetries, ("none", "flips", "all"))
-
-
-MEANS = ("ts", "c1", "c2")
-CONSTRAINTS = (*MEANS, "stability", "strict")
-
-
-@dataclass(frozen=True)
-class SamplingConfig:
-    """How to sample.
-
-    Attributes:
-        sampler: "euler", "heun", "ddim" or "ancestral".
-        steps: Steps from noise to data.
-        tile_batch: Windows in one network evaluation; part of what fixes the bits.
-        precision: "fp32" or "bf16".
-        constraints: What samples are to meet, "none" or joined by "+": means of the levels ("ts" temperature and
-            salinity, "c1" density, "c2" its gradient; at most one of them), "stability" of columns, and "strict", which
-            makes every sample stable with means near those of the training states.
-        constraint_form: How means and stability are met: "state" (the noisy state is drawn to them, as published; means
-            only), "estimate" (a penalty on the clean estimate, with the gradient through the network), or "multipliers"
-            (primal-dual, the same gradient).
-        constraint_strength: Of "state": factor of the published rate, default 1; of "estimate": penalty of a squared
-            residual in units of its spread, default 4; of "multipliers": dual step, default 0.5. 0: the default.
-        given: File of states whose fields samples are to have: one state, or one for each member in turn.
-        given_variables: Which of its fields, joined by "+".
-        given_levels: From the surface down.
-        given_error: Of the fields, in standard deviations of the training states.
-        corrections: Langevin steps after each step; with "multipliers".
-        correction_size: Their size, relative to the variance of the noise.
-    """
-
-    sampler: str = "heun"
-    steps: int = 20
-    tile_batch: int = 8
-    precision: str = "fp32"
-    constraints: str = "none"
-    constraint_form: str = "state"
-    constraint_strength: float = 0.0
-    given: str = ""
-    given_variables: str = "temperature"
-    given_levels: int = 1
-    given_error: float = 0.1
-    corrections: int = 1
-    correction_size: float = 0.1
-
-    @property
-    def asked(self) -> tuple[str, ...]:
-        """Names of the constraints."""
-        return () if self.constraints == "none" else tuple(self.constraints.split("+"))
-
-    def __post_init__(self) -> None:
-        for name in self.asked:
-            one_of("sampling.constraints", name, ("none", *CONSTRAINTS))
-        one_of("sampling.constraint_form", self.constraint_form, ("state", "estimate", "multipliers"))
-        at_least("sampling", self, "constraint_strength", 0)
-        at_least("sampling", self, "corrections", 0)
-        at_least("sampling", self, "given_levels", 1)
-        for name in ("correction_size", "given_error"):
-            at_least("sampling", self, name, 0, strictly=True)
-        if self.given and self.constraint_form == "state":
-            raise ValueError(
-                "sampling.given needs sampling.constraint_form 'estimate' or 'multipliers', got 'state': set it, too."
-            )
-        if sum(name in MEANS for name in self.asked) > 1:
-            one = ", ".join(MEANS)
-            raise ValueError(f"sampling.constraints is '{self.constraints}', expected at most one of {one}.")
-        if "stability" in self.asked and self.constraint_form == "state":
-            raise ValueError(
-                "sampling.constraints asks for stability with sampling.constraint_form 'state', expected 'estimate' or "
-                "'multipliers': a noisy state has no stable columns."
-            )
-        one_of("sampling.sampler", self.sampler, ("euler", "heun", "ddim", "ancestral"))
-        one_of("sampling.precision", self.precision, ("fp32", "bf16"))
-        if self.steps < 1 or self.tile_batch < 2:
-            raise ValueError(
-                f"sampling.steps is {self.steps} and sampling.tile_batch {self.tile_batch}, expected at "
-                "least 1 step and at least 2 windows."
-            )
 
 
 @dataclass(frozen=True)
@@ -270,11 +200,41 @@ class RunConfig:
     network: UNetConfig = field(default_factory=UNetConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    coarse: CoarseConfig = field(default_factory=CoarseConfig)
 
     def __post_init__(self) -> None:
         one_of("path", self.path, ("linear", "variance_preserving"))
         if not 0 < self.sigma_given <= 1:
             raise ValueError(f"sigma_given is {self.sigma_given}, expected a number in (0, 1].")
+        self._check_coarse()
+
+    @property
+    def store_scales(self) -> list[int]:
+        """Coarsening factors of the states that training reads, and 1."""
+        return sorted({1, *self.training.scales, self.coarse.factor})
+
+    def _check_coarse(self) -> None:
+        """Refuses what cannot be told of coarse states."""
+        if self.coarse.factor == 1:
+            if self.sampling.coarse:
+                raise ValueError(
+                    f"sampling.coarse is '{self.sampling.coarse}', but the network is told no coarse state "
+                    "(coarse.factor is 1): leave it out, or train with a coarse.factor of 2, 4 or 8."
+                )
+            return
+        told = self.coarse.told(self.data.variables)
+        if not told or not set(self.coarse.variables) <= set(told):
+            at_cells = [name for name in self.data.variables if VARIABLES[name].point == "T"]
+            raise ValueError(
+                f"coarse.variables is {list(self.coarse.variables)}, expected some of those at T points in "
+                f"data.variables: {', '.join(at_cells) or 'there is none'}."
+            )
+        if self.training.scales != (1,) or self.training.symmetries != "none":
+            raise ValueError(
+                f"coarse.factor is {self.coarse.factor} with training.scales {list(self.training.scales)} and "
+                f"training.symmetries '{self.training.symmetries}', expected [1] and 'none': coarse states are told of "
+                "states as they stand only."
+            )
 
 
 def read_config(path: Path, arguments: Sequence[str] = ()) -> RunConfig:
@@ -299,20 +259,17 @@ def read_config(path: Path, arguments: Sequence[str] = ()) -> RunConfig:
 
 
 def resolve_paths(values: dict[str, Any], folder: Path) -> None:
-    """Makes data.grid, data.states, data.store and output absolute."""
-    data = values.get("data")
-    if isinstance(data, dict):
-        for key in ("grid", "states", "store"):
-            if data.get(key):
-                data[key] = absolute(data[key], folder)
-    if "output" in values:
-        values["output"] = absolute(values["output"], folder)
+    """Makes the paths of `PATHS` absolute."""
+    for dotted in PATHS:
+        *sections, key = dotted.split(".")
+        part = values.get(sections[0]) if sections else values
+        if isinstance(part, dict) and part.get(key):
+            part[key] = absolute(part[key], folder)
 
 
 def resolve_paths_in_overrides(overrides: dict[str, Any]) -> dict[str, Any]:
     """The same for overrides, relative to the current folder."""
-    paths = ("data.grid", "data.states", "data.store", "output")
-    return {k: absolute(v, Path.cwd()) if k in paths and v else v for k, v in overrides.items()}
+    return {k: absolute(v, Path.cwd()) if k in PATHS and v else v for k, v in overrides.items()}
 
 
 def write_config(config: RunConfig) -> str:

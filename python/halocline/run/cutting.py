@@ -20,7 +20,7 @@ from halocline.run.windows import CellMap, Origin
 from halocline.state.state import Channels
 from halocline.state.symmetry import TRANSPOSE, ChannelSymmetry
 
-__all__ = ["Turning", "WindowCutter"]
+__all__ = ["Turning", "WindowCutter", "by_chunk"]
 
 ReadChunk = Callable[[int, int], np.ndarray]
 """Returns chunk (J, I), shape (channel, rows, columns)."""
@@ -49,6 +49,30 @@ def _runs(channels: Channels) -> tuple[_Run, ...]:
 def _take(fields: np.ndarray, cell: np.ndarray) -> np.ndarray:
     """Takes cells of fields, shape (field, nj * ni), to shape (field, cell); any value where the cell is -1."""
     return np.take(fields, cell, axis=1, mode="clip")
+
+
+def by_chunk(cells: dict[str, np.ndarray], ni: int, chunk: tuple[int, int]) -> Iterator[tuple[Origin, Places]]:
+    """Yields each chunk (J, I) that is shown, and where.
+
+    Arguments:
+        cells: By point of the C-grid, numbers j * ni + i of the cells that are shown, or -1, any shape.
+        ni: Columns of the grid.
+        chunk: Cells of a chunk (j, i); chunks are cut off where the grid ends.
+    """
+    cj, ci = chunk
+    columns = -(-ni // ci)
+    found: dict[int, Places] = {}
+    for point, cell in cells.items():
+        here = np.flatnonzero(cell.ravel() >= 0)
+        row, column = np.divmod(cell.ravel()[here], ni)
+        number = row // cj * columns + column // ci
+        width = np.minimum(ci, ni - column // ci * ci)
+        there = row % cj * width + column % ci
+        for n in np.unique(number).tolist():
+            mine = number == n
+            found.setdefault(n, {})[point] = there[mine], here[mine]
+    for n, places in sorted(found.items()):
+        yield divmod(n, columns), places
 
 
 class WindowCutter:
@@ -112,7 +136,8 @@ class WindowCutter:
         count = len(self._scale)
         shape = sources[self._points[0]][0].shape
         x = np.zeros((count, shape[0] * shape[1]), np.float32)
-        for (J, I), places in self._by_chunk({point: cell for point, (cell, _) in sources.items()}):
+        cells = {point: cell for point, (cell, _) in sources.items()}
+        for (J, I), places in by_chunk(cells, self.cells.edges.ni, self.chunk):
             values = chunk(J, I).reshape(count, -1)
             for run in self._runs:
                 if run.point in places:
@@ -166,23 +191,6 @@ class WindowCutter:
         if run.sign < 0 and crossed.any():
             departure[:, crossed] *= -1
         return departure.astype(np.float32)
-
-    def _by_chunk(self, cells: dict[str, np.ndarray]) -> Iterator[tuple[Origin, Places]]:
-        """Yields each chunk (J, I) that is shown, and where."""
-        ni, (cj, ci) = self.cells.edges.ni, self.chunk
-        columns = -(-ni // ci)
-        found: dict[int, Places] = {}
-        for point, cell in cells.items():
-            here = np.flatnonzero(cell.ravel() >= 0)
-            row, column = np.divmod(cell.ravel()[here], ni)
-            number = row // cj * columns + column // ci
-            width = np.minimum(ci, ni - column // ci * ci)
-            there = row % cj * width + column % ci
-            for n in np.unique(number).tolist():
-                mine = number == n
-                found.setdefault(n, {})[point] = there[mine], here[mine]
-        for n, places in sorted(found.items()):
-            yield divmod(n, columns), places
 
 
 class Turning:

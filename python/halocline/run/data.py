@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from halocline.io.models import StateSource, open_states, read_grid
+import numpy as np
+
+from halocline.io.models import StateSource, coarsened_source, open_states, read_grid, read_states
+from halocline.io.nemo import States
 from halocline.io.training_store import MANIFEST, TrainingStore, write_manifest
 from halocline.mesh.communicator import Communicator, Serial
 from halocline.mesh.grid import Grid
-from halocline.run.config import RunConfig, read_config
+from halocline.run.config import DataConfig, RunConfig, read_config
 from halocline.run.store_climatology import learn_climatology
 from halocline.run.store_filling import Filling
 from halocline.run.store_sources import check_settings, held_out
 from halocline.run.store_statistics import learn
 
-__all__ = ["data", "ensure_store", "store_path"]
+__all__ = ["data", "ensure_store", "open_model", "read_model", "store_path"]
 
 
 def data(config_path: Path, arguments: Sequence[str], comm: Communicator | Serial) -> None:
@@ -82,12 +85,62 @@ def ensure_store(config: RunConfig, comm: Communicator | Serial) -> TrainingStor
 def open_sources(config: RunConfig, path: Path) -> tuple[Grid, StateSource] | None:
     """Opens the files of the model; None where they are absent but there is a store."""
     try:
-        grid = read_grid(config.data.grid)
-        return grid, open_states(config.data.states, config.data.variables, grid, parameters=config.data.parameters)
+        return open_model(config.data)
     except FileNotFoundError:
         if (path / MANIFEST).exists():
             return None
         raise
+
+
+def open_model(data: DataConfig) -> tuple[Grid, StateSource]:
+    """Opens grid and states of the model, coarsened where the configuration says so.
+
+    Raises: see `read_grid`, `open_states` and `coarsened_source`.
+
+    Collective: no.
+    """
+    grid = read_grid(data.grid)
+    source = open_states(data.states, data.variables, grid, parameters=data.parameters)
+    return (grid, source) if data.coarsen == 1 else coarsened_source(source, data.variables, grid, data.coarsen)
+
+
+def read_model(
+    data: DataConfig,
+    grid: Grid,
+    paths: Sequence[str] = (),
+    first_year: int | None = None,
+    last_year: int | None = None,
+) -> States:
+    """Reads states of the model onto the grid of a generator.
+
+    Arguments:
+        data: Of the generator. Where `data.coarsen` is more than 1, the states are coarsened, for which `data.grid`
+            must be there.
+        grid: Of the generator.
+        paths: Files of the model; `data.states` unless given.
+        first_year, last_year: Years to keep, inclusive.
+
+    Raises:
+        FileNotFoundError: A file does not exist.
+        ValueError: The files are not as expected, or no state lies in these years.
+
+    Collective: no.
+    """
+    paths = tuple(paths) or data.states
+    if data.coarsen == 1:
+        return read_states(paths, data.variables, grid, first_year=first_year, last_year=last_year)
+    fine = read_grid(data.grid)
+    _, source = coarsened_source(open_states(paths, data.variables, fine), data.variables, fine, data.coarsen)
+    years = source.stamps.year
+    low, high = -np.inf if first_year is None else first_year, np.inf if last_year is None else last_year
+    chosen = np.flatnonzero((years >= low) & (years <= high))
+    if not chosen.size:
+        raise ValueError(
+            f"No state of {', '.join(paths)}, of years {years.min()} to {years.max()}, lies in years {first_year} to "
+            f"{last_year}: widen the choice."
+        )
+    states: States = source.read(chosen)
+    return states
 
 
 def flag(config: RunConfig, store: TrainingStore) -> bool:

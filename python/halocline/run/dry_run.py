@@ -5,13 +5,12 @@ from __future__ import annotations
 import torch
 
 from halocline.flow.networks import UNet
-from halocline.io.models import open_states, read_grid
 from halocline.io.training_store import TrainingStore
 from halocline.mesh.communicator import Communicator, Serial
 from halocline.mesh.grid import Grid
 from halocline.mesh.lattice import Lattice
 from halocline.run.config import RunConfig
-from halocline.run.data import store_path
+from halocline.run.data import open_model, store_path
 from halocline.run.generator import build_network, check_window, input_counts
 from halocline.run.memory import activations, table
 from halocline.state.state import Channels
@@ -40,8 +39,7 @@ def look_at_data(config: RunConfig) -> tuple[Grid, int, str]:
         kept = int((~store.records.held_out).sum())
         size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
         return store.grid, kept, f"store {path} of {size / 2**20:.1f} MiB, {store.count - kept} more states held out"
-    grid = read_grid(config.data.grid)
-    found = open_states(config.data.states, config.data.variables, grid, parameters=config.data.parameters)
+    grid, found = open_model(config.data)
     years = found.stamps.year
     first, last = config.data.first_year, config.data.last_year
     seen = (years >= (first or years.min())) & (years <= (last or years.max()))

@@ -19,6 +19,7 @@ from halocline.mesh.communicator import Communicator, Serial
 from halocline.physics.verdict import Thresholds, Verdict, judge
 from halocline.run.coherence import Coherence, measure_coherence, print_coherence, to_plain
 from halocline.run.config import apply_overrides, build, parse_overrides
+from halocline.run.data import read_model
 from halocline.run.generator import Generator
 from halocline.run.judging import JUDGED, diagnose_fields
 from halocline.run.outputs import make_folder
@@ -89,10 +90,9 @@ def compare_files(generator: Generator, options: EvaluateOptions) -> Comparison:
     """Reads both sets of states and compares them."""
     data, grid = generator.config.data, generator.grid
     generated = read_states((options.states,), data.variables, grid)
-    files = options.reference or data.states
     # The years of the configuration belong to the training data, not to other references.
     first, last = (None, None) if options.reference else (data.first_year, data.last_year)
-    reference = read_states(files, data.variables, grid, first_year=first, last_year=last)
+    reference = read_model(data, grid, options.reference, first, last)
     return compare(generator, generated, reference)
 
 

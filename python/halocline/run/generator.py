@@ -21,6 +21,7 @@ from halocline.mesh.halo import HaloPlan
 from halocline.mesh.lattice import Lattice
 from halocline.mesh.layout import Layout
 from halocline.run.config import RunConfig
+from halocline.run.context import CoarseContext, context_count
 from halocline.run.targets import Targets
 from halocline.state.climatology import Climatology
 from halocline.state.state import Channels, Standardisation
@@ -166,16 +167,41 @@ class Generator:
         told = self.parameters.standardise(parameters)
         return replace(plain, reference=self.climatology.cut(layout).reference(season, told))
 
-    def tiled(self, layout: Layout, season: Tensor, parameters: Tensor) -> TiledDenoiser:
+    def weights(self, season: Tensor, parameters: Tensor) -> list[list[float]]:
+        """Returns how much of each component of the reference belongs to each member; see `Climatology`.
+
+        Arguments: see `tiled`.
+
+        Collective: no.
+        """
+        if self.climatology is None:
+            return [[1.0]] * len(season)
+        return self.climatology.weights(season, self.parameters.standardise(parameters)).tolist()
+
+    def coarse_context(self) -> CoarseContext:
+        """Returns what turns coarse states into what the network is told, where it is told some. Collective: no."""
+        return CoarseContext.build(self.config, self.grid, self.channels, self.standardisation, self.climatology)
+
+    def tiled(self, layout: Layout, season: Tensor, parameters: Tensor, context: Tensor | None = None) -> TiledDenoiser:
         """Binds the denoiser to the tiles of a layout and to the conditions of its members.
 
         Arguments:
             layout: Who owns which tile.
             season: Fraction of the year, shape (member).
             parameters: Physical parameters, shape (member, parameter).
+            context: What the network is told of coarse states, shape (member, tile, channel, window j, window i); None
+                where it is told nothing.
+
+        Raises:
+            ValueError: It is told coarse states, but there are none.
 
         Collective: yes, over the communicator of the layout (builds the halo plan).
         """
+        if context is None and self.config.coarse.factor > 1:
+            raise ValueError(
+                f"The network is told coarse states (coarse.factor is {self.config.coarse.factor}), got none: pass "
+                "context, see CoarseContext.on_tiles."
+            )
         halo = self.lattice.halo
         mask = layout.cut(self.channels.mask(self.grid))
         return TiledDenoiser(
@@ -187,6 +213,7 @@ class Generator:
             batch=self.config.sampling.tile_batch,
             owned=slice(halo, -halo) if halo else slice(None),
             precision=self.config.sampling.precision,
+            context=context,
         )
 
 
@@ -202,7 +229,7 @@ def check_window(config: RunConfig) -> None:
 
 def input_counts(config: RunConfig, grid: Grid, lattice: Lattice) -> tuple[int, int]:
     """Returns the number of conditions per cell and per sample."""
-    static = CellConditions.build(grid, Layout.build(lattice, Serial())).count
+    static = CellConditions.build(grid, Layout.build(lattice, Serial())).count + context_count(config, grid)
     training, parameters = config.training, len(config.data.parameters)
     told = sample_conditions(torch.zeros(1), torch.zeros(1, parameters)).shape[1]
     return static, told + extra_count(training.scales, training.symmetries)

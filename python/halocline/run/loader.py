@@ -18,15 +18,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from halocline.flow.conditions import extra_conditions, sample_conditions
+from halocline.flow.conditions import extra_conditions
 from halocline.flow.times import stratified_times
-from halocline.io.training_store import Records, TrainingStore
+from halocline.io.training_store import TrainingStore
 from halocline.run.chunks import ChunkCache
-from halocline.run.cutting import Turning, WindowCutter
-from halocline.run.generator import Generator, Parameters
+from halocline.run.coarse_windows import CoarseWindows
+from halocline.run.cutting import Turning
+from halocline.run.generator import Generator
 from halocline.run.prefetch import Prefetch
-from halocline.run.windows import CellMap, Windows
-from halocline.state.coarsening import Coarsening
+from halocline.run.scale_windows import ScaleWindows, check_store, record_conditions, reference_weights
 from halocline.state.symmetry import allowed
 
 __all__ = ["Batch", "Sample", "WindowLoader", "draw_noise", "epoch_order"]
@@ -67,37 +67,6 @@ class Sample:
     symmetry: int
 
 
-@dataclass(frozen=True, eq=False)
-class ScaleWindows:
-    """The windows of one scale, and what cuts them."""
-
-    windows: Windows
-    cutter: WindowCutter
-
-    @classmethod
-    def build(cls, scale: int, store: TrainingStore, generator: Generator) -> ScaleWindows:
-        """Works out the windows of a coarsening factor.
-
-        Raises:
-            ValueError: No window there owns enough water, or the grid cannot be coarsened so.
-        """
-        grid, channels, lattice = store.grid_at(scale), generator.channels, generator.lattice
-        training, standardisation = generator.config.training, generator.standardisation
-        cells = CellMap.build(grid, lattice.tile)
-        if training.windows == "free":
-            windows = Windows.anywhere(cells, channels, grid, training.least_wet)
-        else:
-            windows = Windows.of_tiles(cells, channels, grid)
-        climatology = generator.climatology
-        reference = standardisation.reference[None] if climatology is None else climatology.components
-        if scale != 1:
-            coarsen = Coarsening.build(store.grid, scale, channels)
-            reference = torch.stack([coarsen.apply(part.double()) for part in reference])
-        factor = standardisation.scale.numpy()
-        cutter = WindowCutter(grid, cells, channels, reference.numpy(), factor, lattice.halo, store.chunk)
-        return cls(windows, cutter)
-
-
 class WindowLoader:
     """Reads the batches of a training; see the module.
 
@@ -135,7 +104,9 @@ class WindowLoader:
         # Half of the memory is for chunks, half for windows as they are drawn: small sets are cut and scaled only once.
         half = self._training.cache * MIB // 2
         self._cache = ChunkCache(store, half)
-        self._states = lru_cache(maxsize=half // (4 * int(np.prod(self._shapes[0][0]))))(self._cut_states)
+        held = half // (4 * int(np.prod(self._shapes[0][0])))
+        self._states = lru_cache(maxsize=held)(self._cut_states)
+        self._coarse = self._coarse_windows(store, generator, held)
         self._surroundings = lru_cache(maxsize=SURROUNDINGS)(self._cut_surroundings)
         self._order = lru_cache(maxsize=2)(epoch_order)  # a batch may reach into the next epoch
         self._prefetch = Prefetch(self.draw, self._training.prefetch)
@@ -203,6 +174,15 @@ class WindowLoader:
             window = int(windows.index[J, I])
         return Sample(int(self._records[record]), scale, window, symmetry)
 
+    def _coarse_windows(self, store: TrainingStore, generator: Generator, held: int) -> CoarseWindows | None:
+        """What windows are told of coarse states, if anything."""
+        factor = generator.config.coarse.factor
+        if factor == 1:
+            return None
+        context, fine = generator.coarse_context(), self._scales[1]
+        read = partial(self._cache.chunk, factor)
+        return CoarseWindows(context, fine.windows, fine.cutter, store.chunk, read, self._weights, self._seed, held)
+
     def _collect(self, step: int, part: Sequence[int], samples: Sequence[Sample], total: float) -> Batch:
         """Reads samples of a step; `part` are their places in its batch."""
         chosen = [samples[n] for n in part]
@@ -211,6 +191,9 @@ class WindowLoader:
         records = self._conditions[[s.record for s in chosen]]
         x0, wet, static, cells = self._windows(chosen)
         numbers = [step * self._training.batch + n for n in part]
+        if self._coarse is not None:
+            told = [self._coarse(n, s.record, s.window) for n, s in zip(numbers, chosen, strict=True)]
+            static = torch.cat([static, torch.from_numpy(np.stack(told))], dim=1)
         return Batch(
             x0=x0,
             z=draw_noise(self._seed, numbers, x0.shape[1:]),
@@ -251,49 +234,6 @@ class WindowLoader:
         if scale != 1:
             cells = np.full_like(cells, -1)  # learned features belong to the cells of the finest grid
         return wet, static, cells
-
-
-def check_store(store: TrainingStore, generator: Generator) -> None:
-    """Refuses a store that is not of this generator.
-
-    Raises:
-        ValueError: It has other channels, another grid, lacks a scale, or holds nothing to train on.
-    """
-    if store.channels != generator.channels or store.grid.shape != generator.grid.shape:
-        raise ValueError(
-            f"Training store has {store.channels.count} channels on a grid of {store.grid.shape} cells, expected "
-            f"{generator.channels.count} on {generator.grid.shape}: use the store of this grid and these variables."
-        )
-    if missing := sorted(set(generator.config.training.scales) - set(store.scales)):
-        raise ValueError(
-            f"Training store has scales {list(store.scales)}, but training.scales names {missing}, too: make the store "
-            "with these scales."
-        )
-    if np.asarray(store.records.held_out, bool).all():
-        raise ValueError(
-            f"Training store has {len(store.records.held_out)} states, none of which is for training: add states or "
-            "hold out fewer with data.held_out_years."
-        )
-
-
-def record_conditions(records: Records, parameters: Parameters) -> Tensor:
-    """Joins season and physical parameters of all records, shape (record, condition)."""
-    return sample_conditions(torch.as_tensor(np.asarray(records.season)), standard_parameters(records, parameters))
-
-
-def standard_parameters(records: Records, parameters: Parameters) -> Tensor:
-    """Standardises the physical parameters of all records, shape (record, parameter)."""
-    columns = [torch.as_tensor(np.asarray(records.parameters[name])).double() for name in parameters.names]
-    table = torch.stack(columns, dim=1) if columns else torch.zeros(len(records.season), 0)
-    return parameters.standardise(table)
-
-
-def reference_weights(records: Records, generator: Generator) -> list[list[float]]:
-    """Returns how much of each component of the reference belongs to each record; see `Climatology`."""
-    if generator.climatology is None:
-        return [[1.0]] * len(records.season)
-    told = standard_parameters(records, generator.parameters)
-    return generator.climatology.weights(torch.as_tensor(np.asarray(records.season)), told).tolist()
 
 
 def epoch_order(seed: int, epoch: int, count: int) -> np.ndarray:

@@ -19,7 +19,7 @@ from halocline.run.generator import Generator
 from halocline.run.outputs import check_file
 from halocline.run.run_folder import load_generator
 
-__all__ = ["RestartOptions", "restart"]
+__all__ = ["RestartOptions", "check_fine", "restart"]
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,7 @@ def restart(run: Path, arguments: Sequence[str], comm: Communicator | Serial) ->
         options = build(RestartOptions, apply_overrides({}, parse_overrides(arguments)), "")
         check_file(Path(options.output))
         generator = load_generator(run)
+        check_fine(generator)
         data, grid = generator.config.data, generator.grid
         states = read_states((options.states,), data.variables, grid)
         if not 0 <= options.member < len(states.month):
@@ -77,6 +78,20 @@ def restart(run: Path, arguments: Sequence[str], comm: Communicator | Serial) ->
         else:
             written = write_ocean(fields, generator, options, int(states.month[options.member]))
         print("\n".join(f"written: {path}" for path in written), flush=True)
+
+
+def check_fine(generator: Generator) -> None:
+    """Refuses a generator of coarse states, from which no model starts.
+
+    Raises:
+        ValueError: It is one.
+    """
+    factor = generator.config.data.coarsen
+    if factor > 1:
+        raise ValueError(
+            f"The run was trained with data.coarsen={factor}, whose states have {factor} x {factor} cells of the model "
+            "in one, expected data.coarsen=1: take the fine level of the cascade."
+        )
 
 
 def write_ocean(

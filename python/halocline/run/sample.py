@@ -4,71 +4,44 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from halocline import __version__
 from halocline.flow.noise import Noise
 from halocline.flow.sampler import AncestralSampler, DDIMSampler, EulerSampler, HeunSampler, Sampler
 from halocline.flow.tiled import TiledDenoiser
 from halocline.flow.times import uniform_times
 from halocline.inference.guidance import Told
 from halocline.inference.primal_dual import PrimalDualSampler
-from halocline.io.nemo import standard_names_of, write_states
 from halocline.mesh.communicator import Communicator, Serial
 from halocline.mesh.layout import Layout
 from halocline.physics.convection import adjust_columns
 from halocline.physics.geometry import Geometry
+from halocline.run.cascade import check_coarse, coarse_states
 from halocline.run.config import apply_overrides, build, parse_overrides
-from halocline.run.constraints import Constrained, draw_rows, write_rows
+from halocline.run.constraints import Constrained
+from halocline.run.context import stream_of
 from halocline.run.generator import Generator
 from halocline.run.judging import eos_of
 from halocline.run.outputs import check_file
 from halocline.run.progress import Reporter
 from halocline.run.run_folder import load_generator
+from halocline.run.sample_files import merge, show, write
+from halocline.run.sample_options import SampleOptions, requested_parameters, told_to_members
 from halocline.run.teams import Team, form_team
 from halocline.state.state import Channels, Standardisation
 from halocline.state.variables import VARIABLES, Variable
 
-__all__ = ["SampleOptions", "generate", "generate_tiles", "sample"]
-
-MONTHS = tuple(range(1, 13))
+__all__ = ["SampleOptions", "generate", "generate_tiles", "requested_parameters", "sample"]
 
 AT_BOUND = ("concentration", "thickness", "snow", "damage")
 """Variables that lie at a bound over whole seas, such as those without ice."""
 
 BEYOND = 1e-3
 """Distance to which other variables may pass a bound, in units of the bounds' width: 0.055 degC for temperature."""
-
-
-@dataclass(frozen=True)
-class SampleOptions:
-    """Options of `halocline sample`; see its help."""
-
-    members: int = 12
-    seed: int = 0
-    output: str = "states.nc"
-    months: tuple[int, ...] = MONTHS
-    parameters: dict[str, float] = field(default_factory=dict)
-    sampling: dict[str, int | float | str] = field(default_factory=dict)
-    convection: bool = True
-    ranks_per_member: int = 0
-
-    def __post_init__(self) -> None:
-        if self.members < 1:
-            raise ValueError(f"members is {self.members}, expected at least 1.")
-        if not 0 <= self.seed < 2**32:
-            raise ValueError(f"seed is {self.seed}, expected an integer in [0, 2^32).")
-        if not self.months or not set(self.months) <= set(MONTHS):
-            raise ValueError(f"months is {list(self.months)}, expected numbers from 1 to 12.")
-
-    def month(self, member: int) -> int:
-        """Month at whose end a member stands."""
-        return self.months[member % len(self.months)]
 
 
 def sample(run: Path, arguments: Sequence[str], comm: Communicator | Serial) -> None:
@@ -81,6 +54,7 @@ def sample(run: Path, arguments: Sequence[str], comm: Communicator | Serial) -> 
         options = build(SampleOptions, apply_overrides({}, overrides), "")
         check_file(Path(options.output))
         generator = load_generator(run, options.sampling)
+        check_coarse(generator)
         wanted = requested_parameters(generator, options)  # refused here, while all ranks listen
         for text in generator.parameters.beyond(wanted[0]) if comm.is_root else ():
             print(f"halocline: warning: {text}", flush=True)
@@ -133,6 +107,7 @@ def generate_tiles(
     speaks: bool,
     everyone: Communicator | Serial | None = None,
     told: Told | None = None,
+    coarse: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """Generates the members of a team where they will stay: on its tiles.
 
@@ -144,18 +119,22 @@ def generate_tiles(
         speaks: Whether this rank reports progress.
         everyone: All teams, which end together where a member of one diverges; the team if left out.
         told: Is given what constraints have missed at each evaluation.
+        coarse: Standardised coarse states that the members are told, shape (member, channel, NJ, NI); those that
+            `sampling.coarse` names if left out.
 
     Returns:
         Variable to the numbers that files hold: float32, shape (member, tile, k, j, i), physical units, zero on land.
 
     Raises:
-        ValueError: A member has diverged.
+        ValueError: A member has diverged, or there are no coarse states for a network that is told some.
+        OSError: The coarse states cannot be read.
 
     Collective: yes, over all teams.
     """
-    season = torch.tensor([options.month(m) for m in team.members]).double() / 12 % 1
-    parameters = requested_parameters(generator, options).expand(len(team.members), -1)
-    plain = generator.tiled(layout, season, parameters)
+    season, parameters = told_to_members(generator, options, team.members)
+    with (everyone or team.comm).together():
+        context = context_on_tiles(generator, layout, team, options, coarse)
+    plain = generator.tiled(layout, season, parameters, context)
     with team.comm.together():
         constrained = Constrained.build(plain, generator, layout, season, parameters, team.members)
     noise = keyed_noise(generator, layout, team.members, options.seed, plain.mask)
@@ -163,8 +142,9 @@ def generate_tiles(
     with Reporter("sampling", steps, speaks=speaks) as reporter:
         sampler = build_sampler(generator, constrained, noise, lambda step, t, s: reporter.advance())
         x = sampler(noise(0))
-    if constrained.strict is not None:
-        x = constrained.strict.finish(x)
+    with (everyone or team.comm).together():
+        if constrained.strict is not None:
+            x = constrained.strict.finish(x)
     if told is not None:
         told.rows += [(t, team.members[n], r, p) for t, n, r, p in constrained.told.rows]
     standardisation = generator.standardise(layout, season, parameters)
@@ -175,6 +155,23 @@ def generate_tiles(
     if (options.convection or constrained.strict is not None) and {"temperature", "salinity"} <= set(tiles):
         adjust(tiles, generator, layout)
     return {name: value.float() for name, value in tiles.items()}
+
+
+def context_on_tiles(
+    generator: Generator, layout: Layout, team: Team, options: SampleOptions, coarse: Tensor | None
+) -> Tensor | None:
+    """Makes or reads coarse states, adds noise and cuts them; see `CoarseContext.on_tiles`. None where none are told.
+
+    Arguments and raises: see `generate_tiles`.
+
+    Collective: yes, over the team, whose ranks fail together.
+    """
+    if generator.config.coarse.factor == 1:
+        return None
+    context = generator.coarse_context()
+    if coarse is None:
+        coarse = coarse_states(generator, context, team, options, generate)
+    return context.on_tiles(layout, coarse, options.seed, stream_of(generator.config.data), team.members)
 
 
 def check_bounds(
@@ -223,28 +220,13 @@ def allowance(row: Variable, scale: float) -> float:
     return scale if row.name in AT_BOUND or math.isinf(width) else BEYOND * width
 
 
-def requested_parameters(generator: Generator, options: SampleOptions) -> Tensor:
-    """Returns the physical parameters to generate for, shape (1, parameter).
-
-    Raises:
-        ValueError: One is missing or unknown.
-    """
-    names = generator.parameters.names
-    if set(options.parameters) != set(names):
-        raise ValueError(
-            f"parameters are {sorted(options.parameters) or 'not given'}, expected a value for each of "
-            f"{list(names) or 'none (the run was trained without)'}: add parameters.NAME=VALUE."
-        )
-    return torch.tensor([[options.parameters[name] for name in names]], dtype=torch.float64)
-
-
 def keyed_noise(
     generator: Generator, layout: Layout, members: Sequence[int], seed: int, mask: Tensor
 ) -> Callable[[int], Tensor]:
     """Returns the draws of the sampler, zero on land: draw 0 is the start, draw n + 1 belongs to step n."""
     channels = generator.channels
-    noise = Noise.build(layout, channels.points, channels.signs)
-    return lambda draw: noise.draw(seed, members, 0, draw) * mask
+    noise, stream = Noise.build(layout, channels.points, channels.signs), stream_of(generator.config.data)
+    return lambda draw: noise.draw(seed, members, stream, draw) * mask
 
 
 def build_sampler(
@@ -298,49 +280,3 @@ def adjust(tiles: dict[str, Tensor], generator: Generator, layout: Layout) -> No
         if settled:
             break
     tiles["temperature"], tiles["salinity"] = T, S
-
-
-def merge(
-    parts: Sequence[tuple[tuple[int, ...], dict[str, np.ndarray]]], members: int
-) -> dict[str, np.ndarray]:
-    """Puts the members of all teams in order."""
-    first = parts[0][1]
-    whole = {k: np.empty((members, *v.shape[1:]), np.float32) for k, v in first.items()}
-    for indices, fields in parts:
-        for name, values in fields.items():
-            whole[name][list(indices)] = values
-    return whole
-
-
-def write(generator: Generator, options: SampleOptions, fields: dict[str, np.ndarray]) -> None:
-    """Writes the states with what is needed to make them again."""
-    sampling = generator.config.sampling
-    write_states(
-        Path(options.output),
-        fields,
-        generator.grid,
-        months=[options.month(m) for m in range(options.members)],
-        standard_names=standard_names_of(generator.config.data.equation_of_state),
-        attributes={
-            "title": "Ocean states generated by Halocline",
-            "source": f"halocline {__version__}, training step {generator.step}",
-            "seed": options.seed,
-            "sampler": f"{sampling.sampler}, {sampling.steps} steps",
-            "convective_adjustment": "yes" if options.convection else "no",
-            **({"constraints": f"{sampling.constraints} ({sampling.constraint_form})"} if sampling.asked else {}),
-            **({"given": f"{sampling.given_variables} of {sampling.given}"} if sampling.given else {}),
-            **{f"parameter_{k}": v for k, v in options.parameters.items()},
-        },
-    )
-
-
-def show(generator: Generator, options: SampleOptions, rows: list[tuple[float, int, float, float]]) -> None:
-    """Writes and draws beside the states how the constraints were met at each evaluation."""
-    if not rows:
-        return
-    sampling, output = generator.config.sampling, Path(options.output)
-    table, picture = (output.with_suffix(f".constraints.{kind}") for kind in ("csv", "png"))
-    write_rows(table, sorted(rows, key=lambda row: (row[1], -row[0])))
-    what = sampling.constraints or f"given {sampling.given_variables}"
-    draw_rows(picture, rows, f"{what}, {sampling.constraint_form}")
-    print(f"constraints: {table} and {picture}", flush=True)

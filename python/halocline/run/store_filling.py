@@ -69,21 +69,23 @@ class Filling:
             raise
 
     def _fill(self) -> None:
-        comm, new = self.comm, None
+        comm, found = self.comm, None
         with comm.together():
             self.channels = Channels.build(self.config.data.variables, self.grid)
             self.lattice = Lattice.from_grid(self.grid, self.config.lattice.tile, self.config.lattice.halo)
-            scales = sorted(set(self.config.training.scales) - {1})
-            self.coarse = {scale: Coarsening.build(self.grid, scale, self.channels) for scale in scales}
             if comm.is_root:
                 self.manifest = self._begin()
                 self.files = matched(self.manifest["sources"], self.source.files, self.path)
                 new = lacking(self.manifest["origin"], self.files, self.source, self.config.data)
-                if len(new):
-                    self._make_room(len(new))
-        new = comm.broadcast(new)
-        if len(new):
-            self._take_in(new, comm.broadcast(self.manifest["count"] if comm.is_root else None))
+                found = new, self.manifest["count"], self.manifest["scales"]
+        new, count, scales = comm.broadcast(found)
+        if not len(new):
+            return
+        with comm.together():  # a store that is there may have more scales than are asked for now
+            self.coarse = {s: Coarsening.build(self.grid, s, self.channels) for s in scales if s != 1}
+            if comm.is_root:
+                self._make_room(len(new))
+        self._take_in(new, count)
 
     def _begin(self) -> dict[str, Any]:
         """Reads the manifest, or begins one. On the root.
@@ -103,7 +105,7 @@ class Filling:
         stores.check_vacant(self.path)
         data = self.config.data
         return {
-            "variables": data.variables, "scales": sorted({1, *self.config.training.scales}),
+            "variables": data.variables, "scales": self.config.store_scales,
             "chunk": self.config.lattice.tile, "grid": self.grid.fingerprint(), "settings": settings(self.config),
             "count": 0, "sources": [], "origin": [], "parameters": {name: [] for name in data.parameters},
             "records": {name: [] for name in (*STAMPS, "trajectory", "held_out")},
@@ -134,7 +136,8 @@ class Filling:
         Collective: yes.
         """
         comm, counted, begun = self.comm, 0, time.monotonic()
-        block = max(1, min(BLOCK, BLOCK_BYTES // (8 * self.channels.count * self.grid.nj * self.grid.ni)))
+        values = self.channels.count * self.grid.nj * self.grid.ni * self.config.data.coarsen**2  # as they are read
+        block = max(1, min(BLOCK, BLOCK_BYTES // (8 * values)))
         with comm.together():
             writer = stores.Writer(self.path)
             rows = self._diagnostics_so_far(count) if comm.is_root else []

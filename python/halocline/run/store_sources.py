@@ -84,7 +84,8 @@ def settings(config: RunConfig) -> dict[str, Any]:
     return {
         "data.variables": list(data.variables), "data.parameters": list(data.parameters),
         "data.equation_of_state": data.equation_of_state, "data.coefficients": dict(data.coefficients),
-        "data.free_surface": data.free_surface, "lattice.tile": list(config.lattice.tile),
+        "data.free_surface": data.free_surface, "data.coarsen": data.coarsen,
+        "lattice.tile": list(config.lattice.tile),
     }  # fmt: skip
 
 
@@ -94,10 +95,13 @@ def check_settings(config: RunConfig, store: TrainingStore) -> None:
     Raises:
         ValueError: One differs, or states lie outside of the years wanted; the sentence names it.
     """
-    made = dict(store.manifest["settings"])
+    made = {"data.coarsen": 1} | store.manifest["settings"]  # a store older than this setting is not coarsened
     now = settings(config)
     if not set(config.training.scales) <= set(store.scales):
         made["training.scales"], now["training.scales"] = list(store.scales), list(config.training.scales)
+    if config.coarse.factor not in store.scales:
+        made["scales (of training.scales and coarse.factor)"] = list(store.scales)
+        now["scales (of training.scales and coarse.factor)"] = config.store_scales
     for name, value in now.items():
         if made[name] != value:
             raise ValueError(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from halocline.mesh.communicator import Communicator, Serial
 
-__all__ = ["Team", "choose_ranks_per_member", "form_team"]
+__all__ = ["Team", "choose_ranks_per_member", "form_team", "usable"]
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,17 @@ def choose_ranks_per_member(ranks: int, tiles: int, members: int) -> int:
             f"rank; start at most {tiles * members} ranks, best a divisor of that, or make smaller tiles."
         )
     return best[1]
+
+
+def usable(ranks: int, tiles: int, members: int) -> int:
+    """The most ranks, from the first on, among which the work can be divided."""
+    for count in range(ranks, 1, -1):
+        try:
+            choose_ranks_per_member(count, tiles, members)
+        except ValueError:
+            continue
+        return count
+    return 1
 
 
 def form_team(comm: Communicator | Serial, tiles: int, members: int, size: int = 0) -> Team:

@@ -1,10 +1,11 @@
 r"""Validation of a training: statistics of generated states beside those of states that were never learned from.
 
 States are generated with the averaged weights for months spread over the year, without convective adjustment, and
-compared with the held-out states of these months; with training states where none are held out. Let x be a standardised
-state: its difference from the reference of the standardisation, in units of the variable's scale on that level. With
-angle brackets for means over the wet cells of a level by area, primes for the states that are compared with, hats for
-means over the states of a month, and overbars for means over months and the levels of a variable,
+compared with the held-out states of these months; with training states where none are held out. A network that is told
+coarse states is told theirs. Let x be a standardised state: its difference from the reference of the standardisation,
+in units of the variable's scale on that level. With angle brackets for means over the wet cells of a level by area,
+primes for the states that are compared with, hats for means over the states of a month, and overbars for means over
+months and the levels of a variable,
 
 .. math::
     \mathrm{bias}^2 = \overline{(\hat{m} - \hat{m}')^2}, \quad m = \langle x \rangle, \qquad
@@ -32,10 +33,11 @@ from halocline.mesh.communicator import Communicator, Serial
 from halocline.mesh.layout import Layout
 from halocline.physics.geometry import Geometry
 from halocline.physics.integrals import level_sum
+from halocline.run.coarse_windows import coarse_records
 from halocline.run.generator import Generator
 from halocline.run.judging import diagnose_tiles
 from halocline.run.sample import SampleOptions, generate_tiles
-from halocline.run.teams import Team, choose_ranks_per_member, form_team
+from halocline.run.teams import Team, form_team, usable
 from halocline.state.state import Standardisation, area_weights
 
 __all__ = ["validate"]
@@ -75,17 +77,6 @@ def validate(
     if part is not None:
         part.free()
     return comm.broadcast(scores)
-
-
-def usable(ranks: int, tiles: int, members: int) -> int:
-    """The most ranks, from the first on, among which the work can be divided."""
-    for count in range(ranks, 1, -1):
-        try:
-            choose_ranks_per_member(count, tiles, members)
-        except ValueError:
-            continue
-        return count
-    return 1
 
 
 @dataclass(frozen=True)
@@ -165,7 +156,9 @@ def compare(
     expected = references(ruler, store, team, chosen, comm)
     result = scores(generator, expected, expected)
     try:
-        result = scores(generator, generated(generator, ruler, team, options, comm), expected)
+        with comm.together():
+            coarse = told(generator, store, pool, options, team)
+        result = scores(generator, generated(generator, ruler, team, options, comm, coarse), expected)
     except ValueError as error:
         if "diverged" not in str(error):
             raise
@@ -186,25 +179,49 @@ def spread(months: list[int], members: int) -> tuple[int, ...]:
     return tuple(months[n * len(months) // count] for n in range(count))
 
 
+def told(
+    generator: Generator, store: TrainingStore, pool: np.ndarray, options: SampleOptions, team: Team
+) -> Tensor | None:
+    """Coarse states of the records that members are compared with, one after another; None if none are told.
+
+    Raises:
+        ValueError: A chunk is missing or damaged.
+
+    Collective: no.
+    """
+    if generator.config.coarse.factor == 1:
+        return None
+    month, records = np.asarray(store.records.month)[pool], []
+    for member in team.members:
+        alike = pool[month == options.month(member)][:RECORDS]
+        records.append(int(alike[member // len(options.months) % len(alike)]))
+    return coarse_records(generator, store, records)
+
+
 def generated(
-    generator: Generator, ruler: Ruler, team: Team, options: SampleOptions, comm: Communicator | Serial
+    generator: Generator,
+    ruler: Ruler,
+    team: Team,
+    options: SampleOptions,
+    comm: Communicator | Serial,
+    coarse: Tensor | None = None,
 ) -> list[Summary]:
     """Generates states and summarises each, in the order of the members.
 
     Collective: yes.
     """
     layout = ruler.layout
-    fields = generate_tiles(generator, layout, team, options, False, comm)
+    fields = generate_tiles(generator, layout, team, options, False, comm, coarse=coarse)
     unstable = np.full(len(team.members), math.nan)
     if {"temperature", "salinity"} <= set(fields):
         geometry = Geometry.build(generator.grid, layout)
-        told = diagnose_tiles(fields, geometry, layout, generator.config.data, (UNSTABLE,))
-        unstable = told[UNSTABLE].numpy()
-    found = {}
+        found = diagnose_tiles(fields, geometry, layout, generator.config.data, (UNSTABLE,))
+        unstable = found[UNSTABLE].numpy()
+    made = {}
     for n, member in enumerate(team.members):
         x = generator.channels.join({name: field[n] for name, field in fields.items()})
-        found[member] = Summary(options.month(member), *ruler.moments(x), float(unstable[n]))
-    return in_order(found, team, comm)
+        made[member] = Summary(options.month(member), *ruler.moments(x), float(unstable[n]))
+    return in_order(made, team, comm)
 
 
 def references(

@@ -1,0 +1,89 @@
+"""The section `sampling` of a configuration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from halocline.run.config_reader import at_least, one_of
+
+__all__ = ["SamplingConfig"]
+
+MEANS = ("ts", "c1", "c2")
+CONSTRAINTS = (*MEANS, "stability", "strict")
+
+
+@dataclass(frozen=True)
+class SamplingConfig:
+    """How to sample.
+
+    Attributes:
+        sampler: "euler", "heun", "ddim" or "ancestral".
+        steps: Steps from noise to data.
+        tile_batch: Windows in one network evaluation; part of what fixes the bits.
+        precision: "fp32" or "bf16".
+        constraints: What samples are to meet, "none" or joined by "+": means of the levels ("ts" temperature and
+            salinity, "c1" density, "c2" its gradient; at most one of them), "stability" of columns, and "strict", which
+            makes every sample stable with means near those of the training states.
+        constraint_form: How means and stability are met: "state" (the noisy state is drawn to them, as published; means
+            only), "estimate" (a penalty on the clean estimate, with the gradient through the network), or "multipliers"
+            (primal-dual, the same gradient).
+        constraint_strength: Of "state": factor of the published rate, default 1; of "estimate": penalty of a squared
+            residual in units of its spread, default 4; of "multipliers": dual step, default 0.5. 0: the default.
+        given: File of states whose fields samples are to have: one state, or one for each member in turn.
+        given_variables: Which of its fields, joined by "+".
+        given_levels: From the surface down.
+        given_error: Of the fields, in standard deviations of the training states.
+        corrections: Langevin steps after each step; with "multipliers".
+        correction_size: Their size, relative to the variance of the noise.
+        coarse: Coarse states that the network is told, where it was trained with `coarse.factor` above 1: the run
+            folder of a generator of coarse states, or a file of states on the coarse grid, one for each member in turn.
+    """
+
+    sampler: str = "heun"
+    steps: int = 20
+    tile_batch: int = 8
+    precision: str = "fp32"
+    constraints: str = "none"
+    constraint_form: str = "state"
+    constraint_strength: float = 0.0
+    given: str = ""
+    given_variables: str = "temperature"
+    given_levels: int = 1
+    given_error: float = 0.1
+    corrections: int = 1
+    correction_size: float = 0.1
+    coarse: str = ""
+
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """Names of the constraints."""
+        return () if self.constraints == "none" else tuple(self.constraints.split("+"))
+
+    def __post_init__(self) -> None:
+        for name in self.asked:
+            one_of("sampling.constraints", name, ("none", *CONSTRAINTS))
+        one_of("sampling.constraint_form", self.constraint_form, ("state", "estimate", "multipliers"))
+        at_least("sampling", self, "constraint_strength", 0)
+        at_least("sampling", self, "corrections", 0)
+        at_least("sampling", self, "given_levels", 1)
+        for name in ("correction_size", "given_error"):
+            at_least("sampling", self, name, 0, strictly=True)
+        if self.given and self.constraint_form == "state":
+            raise ValueError(
+                "sampling.given needs sampling.constraint_form 'estimate' or 'multipliers', got 'state': set it, too."
+            )
+        if sum(name in MEANS for name in self.asked) > 1:
+            one = ", ".join(MEANS)
+            raise ValueError(f"sampling.constraints is '{self.constraints}', expected at most one of {one}.")
+        if "stability" in self.asked and self.constraint_form == "state":
+            raise ValueError(
+                "sampling.constraints asks for stability with sampling.constraint_form 'state', expected 'estimate' or "
+                "'multipliers': a noisy state has no stable columns."
+            )
+        one_of("sampling.sampler", self.sampler, ("euler", "heun", "ddim", "ancestral"))
+        one_of("sampling.precision", self.precision, ("fp32", "bf16"))
+        if self.steps < 1 or self.tile_batch < 2:
+            raise ValueError(
+                f"sampling.steps is {self.steps} and sampling.tile_batch {self.tile_batch}, expected at "
+                "least 1 step and at least 2 windows."
+            )
