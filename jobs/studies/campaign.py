@@ -29,7 +29,8 @@ def spin_up(folder: Path, values: Values, years: int, last: int, months: int) ->
     folder.mkdir(parents=True, exist_ok=True)
     namelist = f90nml.read(CONFIGS / "basin.namelist")
     namelist["run"] |= {
-        "cn_output": str(folder), "nn_years": years, "nn_states_months": months, "nn_states_year": years - last + 1,
+        "cn_output": str(folder), "nn_years": years, "nn_states_months": months,
+        "nn_states_year": max(1, years - last + 1),
     }  # fmt: skip
     for name, value in values.items():
         namelist[NAMES[name]][name] = value

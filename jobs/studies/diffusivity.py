@@ -129,9 +129,10 @@ def main() -> None:
     parser.add_argument("--states", type=Path, required=True, help="NEMO states of all values")
     parser.add_argument("--grid", type=Path, required=True, help="their mesh_mask")
     parser.add_argument("--name", default="rn_avt0", help="variable of the parameter, one value per time")
-    parser.add_argument("--steps", type=int, default=2000, help="optimiser steps of each training")
-    parser.add_argument("--members", type=int, default=2, help="generated states per month")
-    parser.add_argument("--options", nargs="*", default=[], help="further options of halocline train")
+    parser.add_argument("--steps", type=int, default=100, help="optimiser steps of each training")
+    parser.add_argument("--members", type=int, default=1, help="generated states per month")
+    text = "further options of halocline train"
+    parser.add_argument("--options", nargs="*", default=["training.centre=conditions"], help=text)
     parser.add_argument("--folder", type=Path, required=True, help="for everything; goes on where it was")
     arguments = parser.parse_args()
     for name in ("states", "grid", "folder"):

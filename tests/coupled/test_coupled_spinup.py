@@ -21,8 +21,8 @@ def campaign(case: Case, tmp_path: Path) -> Path:
     f90nml.patch(TEMPLATE.parent / "basin.namelist", {"grid": GRID}, tmp_path / "basin.namelist")
     small = {
         "output": "campaign", "generator": str(case.generator), "methods": ["generated", "rest", "mean"], "members": 1,
-        "parameters": [{"rn_wind": wind} for wind in WINDS], "block_years": 1, "max_years": 2, "max_attempts": 1,
-        "equilibrium": [str(case.generator.parent / "spin/states.nc")],
+        "parameters": [{"rn_wind": wind} for wind in WINDS], "block_years": 1, "drift_years": 0, "max_years": 2,
+        "max_attempts": 1, "equilibrium": [str(case.generator.parent / "spin/states.nc")],
     }  # fmt: skip
     (tmp_path / "campaign.yaml").write_text(yaml.safe_dump({**values, **small}))
     return tmp_path / "campaign.yaml"

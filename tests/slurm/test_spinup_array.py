@@ -25,7 +25,7 @@ def campaign(case: Case, tmp_path: Path) -> Path:
     values = yaml.safe_load((CONFIGS / "campaign.yaml").read_text())
     small = {
         "output": "campaign", "generator": str(case.generator), "methods": ["generated", "rest"], "members": 2,
-        "parameters": [], "block_years": 1, "max_years": 1, "max_attempts": 1, "equilibrium": [],
+        "parameters": [], "block_years": 1, "drift_years": 0, "max_years": 1, "max_attempts": 1, "equilibrium": [],
         "drift": {"temperature_deep": 1.0}, "workers": 1,
     }  # fmt: skip
     (tmp_path / "campaign.yaml").write_text(yaml.safe_dump({**values, **small}))
