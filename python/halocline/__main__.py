@@ -169,6 +169,9 @@ def train(
     training.schedule=cosine
                             or constant; training.warm_up=100 steps before
     training.precision=bf16 bf16 or fp32
+    training.centre=cell    what is learned are departures from the mean of each
+                            cell; of each level; or, with conditions, of each
+                            cell at its season and data.parameters
     training.windows=lattice
                             windows of the tiles, or free: anywhere where at least
                             training.least_wet=0.1 of the cells are wet
