@@ -144,6 +144,8 @@ def train(
                             data.zarr in the run folder
     data.held_out_years=[Y,Y]
                             first and last year for validation only (none)
+    data.parameters=[NAMES] physical parameters in the files, numbers that
+                            condition the states (none)
     data.coarsen=1          cells along i and j taken together as files are read,
                             of 1, 2, 4, 8: a generator of coarse states
     data.equation_of_state=eos80
