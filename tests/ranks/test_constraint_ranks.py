@@ -40,6 +40,8 @@ def constrained(**sampling) -> Generator:
     told = diagnose_fields(fields, generator.grid, generator.lattice, generator.config.data)
     season = torch.arange(6).double() / 6
     targets = Targets.fit({name: x.numpy() for name, x in told.items()}, season, torch.zeros(6, 0))
+    # One state more than features tells no spread: narrower bounds than stable columns of noise can meet are refused.
+    targets = replace(targets, spread={name: 20 * x for name, x in targets.spread.items()})
     config = replace(generator.config, sampling=replace(generator.config.sampling, **sampling))
     return replace(generator, config=config, targets=targets, denoiser=denoiser)
 
