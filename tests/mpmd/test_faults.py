@@ -107,9 +107,9 @@ def test_model_that_leaves_without_finalize_ends_the_job(job: Job) -> None:
 def test_model_that_never_calls_init_is_noticed(job: Job) -> None:
     job.write()
     model = ["-n", "1", str(job.programs.model), "-"]
-    done = job.run(model, job.emulator(1), limit=40, HALOCLINE_START_DEADLINE="6")
+    done = job.run(model, job.emulator(1), limit=90, HALOCLINE_START_DEADLINE="25")
     assert done.status == 86
-    assert "No program called halocline_init within 6 s" in done.output
+    assert "No program called halocline_init within 25 s" in done.output
 
 
 def test_silent_model_is_noticed_after_the_idle_deadline(job: Job) -> None:

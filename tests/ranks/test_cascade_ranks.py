@@ -1,6 +1,7 @@
 """A cascade on any number of ranks gives the same bits, whoever owns which tile of either level."""
 
 import shutil
+import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -15,11 +16,14 @@ from halocline.mesh.communicator import Serial
 from halocline.mesh.grid import Grid, box_grid
 from halocline.mesh.layout import Layout
 from halocline.run.config import CoarseConfig, DataConfig, LatticeConfig, RunConfig, SamplingConfig
-from halocline.run.generator import Generator, Parameters
+from halocline.run.generator import Generator
 from halocline.run.run_folder import save_generator, start_run_folder
 from halocline.run.sample import SampleOptions, generate, generate_tiles
 from halocline.run.teams import Team, form_team
-from halocline.state.state import Channels, Standardisation
+
+sys.path.append(str(Path(__file__).parent))
+
+from test_sample_ranks import untrained
 
 FACTOR = 2
 TRACERS = ("temperature", "salinity")
@@ -40,7 +44,7 @@ GRIDS = {
 
 
 def build(grid: Grid, tile: int, coarsen: int, factor: int) -> Generator:
-    """An untrained generator whose layers do not begin with zero: these would hide what it is told."""
+    """An untrained generator of fine or coarse states."""
     config = RunConfig(
         data=DataConfig(grid="", states=("",), coarsen=coarsen),
         lattice=LatticeConfig((tile, tile), 2),
@@ -49,17 +53,7 @@ def build(grid: Grid, tile: int, coarsen: int, factor: int) -> Generator:
         sampling=SamplingConfig(sampler="euler", steps=2, tile_batch=4),
         coarse=CoarseConfig(factor=factor, noise=0.2),
     )
-    channels = Channels.build(config.data.variables, grid)
-    torch.manual_seed(0)
-    states = torch.randn(3, channels.count, grid.nj, grid.ni, dtype=torch.float64)
-    states += torch.tensor([20.0 * (c.variable.name in TRACERS) for c in channels.channels])[:, None, None]
-    standardisation = Standardisation.fit(channels, states, grid, centre="level")
-    generator = Generator.build(config, grid, standardisation, Parameters.fit((), torch.zeros(3, 0)))
-    torch.manual_seed(1)
-    with torch.no_grad():
-        for p in generator.denoiser.network.parameters():
-            p.add_(0.1 * torch.randn_like(p))
-    return generator
+    return untrained(config, grid)
 
 
 @pytest.fixture(params=GRIDS)

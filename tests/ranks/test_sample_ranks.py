@@ -36,6 +36,11 @@ def build(grid: Grid, sampler: str, precision: str) -> Generator:
         network=UNetConfig(width=8, multipliers=(1, 2), blocks=1, embedding=16, cell_features=2),
         sampling=SamplingConfig(sampler=sampler, steps=2, tile_batch=4, precision=precision),
     )
+    return untrained(config, grid)
+
+
+def untrained(config: RunConfig, grid: Grid) -> Generator:
+    """A generator whose layers do not begin with zero: these would hide the halo."""
     channels = Channels.build(config.data.variables, grid)
     torch.manual_seed(0)
     states = torch.randn(3, channels.count, grid.nj, grid.ni, dtype=torch.float64)
@@ -44,7 +49,7 @@ def build(grid: Grid, sampler: str, precision: str) -> Generator:
     generator = Generator.build(config, grid, standardisation, Parameters.fit((), torch.zeros(3, 0)))
     torch.manual_seed(1)
     with torch.no_grad():
-        for p in generator.denoiser.network.parameters():  # zero-initialised layers would hide the halo
+        for p in generator.denoiser.network.parameters():
             p.add_(0.1 * torch.randn_like(p))
     return generator
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from halocline.io.training_store import CLIMATOLOGY, TrainingStore, explained, save_table
 from halocline.mesh.communicator import Communicator, Serial
-from halocline.run.progress import Reporter
+from halocline.run.store_statistics import of_chunks
 from halocline.state.climatology import seasonal_basis, seasons_told_apart, values_of
 
 __all__ = ["learn_climatology"]
@@ -29,18 +29,9 @@ def learn_climatology(path: Path, comm: Communicator | Serial) -> None:
     with comm.together():
         store = TrainingStore.open(path)
         design = Design.build(store)
-    rows, columns = (-(-n // c) for n, c in zip((store.grid.nj, store.grid.ni), store.chunk, strict=True))
-    places = [(J, I) for J in range(rows) for I in range(columns)]
-    mine = places[comm.rank :: comm.size]
-    with comm.together(), Reporter("climatology", len(mine), 0, comm.is_root) as reporter:
-        made = {}
-        for place in mine:
-            made[place] = design.fit(store, *place)
-            reporter.advance()
-    parts = comm.gather(made)
+    whole = of_chunks(store, comm, "climatology", lambda J, I: design.fit(store, J, I))
     with comm.together(), explained(path):
-        if parts is not None:
-            whole = {place: fit for part in parts for place, fit in part.items()}
+        if whole is not None:
             save_table(path / CLIMATOLOGY, design.join(store, whole))
 
 

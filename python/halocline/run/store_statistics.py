@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -13,7 +13,9 @@ from halocline.io.training_store import STATISTICS, TrainingStore, explained, sa
 from halocline.mesh.communicator import Communicator, Serial
 from halocline.run.progress import Reporter
 
-__all__ = ["learn"]
+__all__ = ["learn", "of_chunks"]
+
+Made = TypeVar("Made")
 
 
 def learn(path: Path, comm: Communicator | Serial) -> None:
@@ -30,20 +32,39 @@ def learn(path: Path, comm: Communicator | Serial) -> None:
         store = TrainingStore.open(path)
         lead = usual_lead(store)
         leads = increment_leads(store, lead)
+    whole = of_chunks(store, comm, "statistics", lambda J, I: Moments.of(store, leads, J, I))
+    with comm.together(), explained(path):
+        if whole is not None:
+            table = summary(store, list(whole.values()), list(whole)) | {"lead": lead}
+            save_table(path / STATISTICS, table)
+
+
+def of_chunks(
+    store: TrainingStore, comm: Communicator | Serial, what: str, work: Callable[[int, int], Made]
+) -> dict[tuple[int, int], Made] | None:
+    """Works on each chunk (J, I) of a store, on the ranks in turn, and reports progress.
+
+    Returns:
+        On the root what was made of each, row by row; None elsewhere.
+
+    Raises:
+        ValueError: What `work` raised, on all ranks.
+
+    Collective: yes.
+    """
     rows, columns = (-(-n // c) for n, c in zip((store.grid.nj, store.grid.ni), store.chunk, strict=True))
     places = [(J, I) for J in range(rows) for I in range(columns)]
     mine = places[comm.rank :: comm.size]
-    with comm.together(), Reporter("statistics", len(mine), 0, comm.is_root) as reporter:
+    with comm.together(), Reporter(what, len(mine), 0, comm.is_root) as reporter:
         made = {}
         for place in mine:
-            made[place] = Moments.of(store, leads, *place)
+            made[place] = work(*place)
             reporter.advance()
     parts = comm.gather(made)
-    with comm.together(), explained(path):
-        if parts is not None:
-            whole = {place: moments for part in parts for place, moments in part.items()}
-            table = summary(store, [whole[place] for place in places], places) | {"lead": lead}
-            save_table(path / STATISTICS, table)
+    if parts is None:
+        return None
+    whole = {place: x for part in parts for place, x in part.items()}
+    return {place: whole[place] for place in places}
 
 
 @dataclass
