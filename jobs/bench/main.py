@@ -18,6 +18,7 @@ from halocline.run.config import read_config
 HERE = Path(__file__).parent
 ROUNDS = 3  # one and two ranks in turn
 MEGA = 1e6
+NEXTSIM = "neXtSIM_DG 4.5 s on one core, documented, not measured in this run"  # 12 h of 64 x 64 cells of 20 km
 
 
 def launch(script: str, ranks: int = 1, *arguments: str) -> object:
@@ -187,6 +188,50 @@ def gensim(checkout: str) -> list[list[str]]:
     ]  # fmt: skip
 
 
+def forecasting() -> list[list[str]]:
+    """Our own forecast step in CPU seconds and from one to two ranks, and what its memory does."""
+    rounds = [(launch("forecasting.py", 1, "cost"), launch("forecasting.py", 2, "cost")) for _ in range(ROUNDS - 1)]
+    rows = []
+    for sampler in rounds[0][0]["seconds"]:
+        one, two = (
+            {kind: min(min(run["seconds"][sampler][kind]) for run in runs) for kind in ("elapsed", "processor")}
+            for runs in zip(*rounds, strict=True)
+        )
+        took = one["processor"] / rounds[0][0]["members"]
+        what = f"12 h of a member on 64 x 64 cells, {sampler}"
+        rows += [
+            [f"{what}, CPU", f"{took:.3f} s", "≤ 0.45 s", NEXTSIM],
+            [f"{what}, 1 → 2 ranks", f"{one['elapsed'] / two['elapsed']:.2f}", "≥ 1.8",
+             f"{rounds[0][0]['members']} members in {one['elapsed']:.2f} s, {two['elapsed']:.2f} s"],
+        ]  # fmt: skip
+    r = launch("forecasting.py", 1, "memory")
+    for case, few in (("long", "steps"), ("many", "members")):
+        what = f"memory of a forecast of {r[few][1]} {few} against one of {r[few][0]}"
+        highest, before = r[case] / 2**20, r["short"] / 2**20
+        behind = f"highest resident {highest:.0f} and {before:.0f} MiB"
+        rows.append([what, f"{highest - before:+.1f} MiB", "≤ 5 MiB", behind])
+    return rows
+
+
+def forecasting_gensim(checkout: str) -> list[list[str]]:
+    """An evaluation of GenSIM's network through its wrapper against ours, and ours from one to two ranks."""
+    rounds = [(launch("forecasting_gensim.py"), launch("forecasting_gensim.py", 2)) for _ in range(ROUNDS - 1)]
+    r = launch("forecasting_gensim.py", 1, checkout)
+    what, rows = "evaluation of GenSIM's network on 4 tiles of 64 x 64", []
+    if "skipped" in r:
+        rows.append([f"{what} against GenSIM's own", "-", "> 1", r["skipped"]])
+    for precision in ("fp32", "bf16"):
+        if "skipped" not in r:
+            ours, theirs = (median(r[f"{whose} {precision}"]) for whose in ("ours", "theirs"))
+            times = f"{ours:.2f} s, {theirs:.2f} s; a step of 39: {39 * ours:.0f} s, {39 * theirs:.0f} s"
+            close = f"velocities differ by {r[f'difference {precision}']:.0e}"
+            compared = f"{what} against GenSIM's own, {precision}"
+            rows.append([compared, f"{theirs / ours:.2f}", "> 1", f"{times}; {close}"])
+        one, two = (min(min(run[f"ours {precision}"]) for run in runs) for runs in zip(*rounds, strict=True))
+        rows.append([f"{what}, {precision}, 1 → 2 ranks", f"{one / two:.2f}", "≥ 1.8", f"{one:.2f} s, {two:.2f} s"])
+    return rows
+
+
 def machine() -> str:
     """Names the processor and its cores."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -197,11 +242,11 @@ def machine() -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--gensim", default="", metavar="PATH", help="checkout of GenSIM; two minutes more")
+    parser.add_argument("--gensim", default="", metavar="PATH", help="checkout of GenSIM; four minutes more")
     options = parser.parse_args()
     where = machine()
-    parts = (noise, network, exchange, sampling, constrained, training, memory, bridge, observing)
-    rows = [row for part in parts for row in part()] + gensim(options.gensim)
+    parts = (noise, network, exchange, sampling, constrained, training, memory, bridge, observing, forecasting)
+    rows = [row for part in parts for row in part()] + gensim(options.gensim) + forecasting_gensim(options.gensim)
     header = ["what", "measured", "aim", "behind it"]
     table = "\n".join("| " + " | ".join(row) + " |" for row in [header, ["---"] * 4, *rows])
     notes = (
@@ -212,7 +257,10 @@ def main() -> None:
         "Training: the network and data of jobs/configs/gyre.yaml, ZeRO 0, medians; the plain loop has its windows in "
         "memory and neither loader nor log. AMX makes convolutions faster; the rest moves half the bytes, at best. "
         "Memory: tensors that live between a backward pass and the step of the optimiser (gradients with DeepSpeed's "
-        "buckets), and the peak of the resident memory above that of Python and its libraries.\n"
+        "buckets), and the peak of the resident memory above that of Python and its libraries.\n\n"
+        "Forecasts: the network of jobs/configs/ice.yaml, untrained, in bf16; CPU seconds of a step of four members on "
+        "one rank, over four; nothing is said of skill. GenSIM's network has its published size, random weights that "
+        "both share, batches of all windows in its wrapper and of two in ours; both keep the memory that they free.\n"
     )
     text = (
         f"# Measured by jobs/bench/run\n\n{datetime.date.today()}, {where}; one thread per rank; the best of several "

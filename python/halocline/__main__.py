@@ -158,7 +158,19 @@ def train(
                             state of the place; sampling.coarse says which
     coarse.noise=0.1        in what it is told, in standard deviations; and
                             coarse.variables=[…], those at T points (all)
-    network.width=64        channels of the network at full resolution
+    forecast.leads=[]       hours: learn how the state changes over these leads,
+                            for `halocline forecast`; [] learns states
+    forecast.loss=censored  likelihood of values on their bounds, or squared
+    forecast.deterministic=false
+                            true: the mean of what can follow, without noise
+    data.forcing=[NAMES]    wind_u, wind_v, air_temperature: what a forecast is
+                            told, from the same files (none)
+    data.held_out_trajectories=[N,N]
+                            first and last run of the model, from 0, that are
+                            never learned from (none)
+    backbone=unet           or transformer, with transformer.width=192 and
+                            transformer.blocks=6
+    network.width=64        channels of the U-Net at full resolution
     training.steps=6000     optimiser steps in all
     training.batch=16       tile windows per step, over all ranks
     training.accumulate=1   parts in which a rank takes its share of them
@@ -283,6 +295,45 @@ def sample(run: Run, overrides: Overrides = None) -> None:
 
 
 @app.command()
+def forecast(run: Run, overrides: Overrides = None) -> None:
+    """Forecast sea ice: an ensemble from a state and forcing, step after step. Same seed, same bits, on any ranks.
+
+    Streams to a zarr folder, (member, time, y, x), which xarray opens at any time; killed at any moment, the same
+    command goes on with the same bits. The run is one that was trained with forecast.leads.
+
+    \b
+    start=FILES             state to start from: what neXtSIM or Halocline wrote
+                            (required)
+    state=-1                its number among those of the files; -1: the last
+    forcing=FILES           wind and air temperature, from the start to the end
+                            (required if trained with data.forcing)
+    forcing_trajectory=N    which one, where the files hold several
+    cycle=false             true: the forcing begins again when it ends
+    budget=false            true: the volume of ice changes only by the freezing and
+                            melting that the training states show; closed basins
+    drift_control=false     true: mean concentration, damage and snow are drawn back
+                            where they leave the range of the training states, and
+                            drift is smoothed where it is rougher than there
+    lead=12                 hours of a step, within the leads that were learned
+    steps=10                steps to make
+    members=8               of the ensemble
+    seed=0                  integer in [0, 2^32)
+    output=forecast.zarr    folder to write, or to go on with
+    parameters.NAME=VALUE   physical parameters (required if trained with some)
+    sampling.steps=20       steps from noise to data; the run's, if set there
+    sampling.sampler=heun   euler, heun, multistep, ddim or ancestral; likewise
+    sampling.times=uniform  or logistic, shorter towards the data; likewise
+    sampling.noise=1        standard deviation that samples start from, and
+    sampling.long_waves=1   factor on its long waves: more spread; likewise
+    at_once=4               members that are made at the same time: memory
+    ranks_per_member=0      ranks that share the tiles of a member; 0: chosen
+    """
+    from halocline.run.forecast import forecast as job
+
+    launch(lambda comm: job(run, overrides or [], comm))
+
+
+@app.command()
 def evaluate(run: Run, overrides: Overrides = None) -> None:
     """Compare generated with reference states: profiles, maps, spectra, water masses, stability.
 
@@ -292,6 +343,15 @@ def evaluate(run: Run, overrides: Overrides = None) -> None:
     states=FILE             what `halocline sample` wrote (required)
     output=evaluation       folder for report.png and table.json
     reference=FILES         states to compare with (default: the training data)
+
+    For a run of forecasts, which are scored by lead beside persistence, free
+    drift and damped anomaly:
+
+    \b
+    forecasts=[FOLDERS]     what `halocline forecast` wrote (required)
+    trajectories=[N]        run of the reference that each is a forecast of, where
+                            several have its times
+    output, reference       likewise
     """
     from halocline.run.evaluate import evaluate as job
 
@@ -303,9 +363,10 @@ def restart(run: Run, overrides: Overrides = None) -> None:
     """Write a generated state as a file from which NEMO or neXtSIM_DG starts.
 
     \b
-    states=FILE             what `halocline sample` wrote (required)
+    states=FILE             what `halocline sample` or `forecast` wrote (required)
     output=FILE             file to write; per rank: FILE_0000.nc, … (required)
     member=0                which of the states
+    hours=H                 which time of a forecast, from its start (the last)
     like=RESTART            restart of the same configuration: grid, step and
                             date to go on from (default: NEMO's namelist)
     calendar=360_day        the model's: 360_day, noleap or standard

@@ -22,6 +22,7 @@ from halocline.flow.sampler import (
     EulerSampler,
     HeunSampler,
     LangevinSampler,
+    MultistepSampler,
     Sampler,
 )
 from halocline.flow.times import ddpm_times, karras_times, logistic_times, uniform_times
@@ -29,7 +30,7 @@ from halocline.flow.times import ddpm_times, karras_times, logistic_times, unifo
 # Data N(1.3, 0.4^2) and one noise value: the flow ends at mean + deviation * noise.
 MEAN, DEVIATION, NOISE = 1.3, 0.4, 0.7
 SMOOTH = [LinearPath(), VariancePreservingPath()]
-DETERMINISTIC = [EulerSampler, HeunSampler, DDIMSampler]
+DETERMINISTIC = [EulerSampler, HeunSampler, DDIMSampler, MultistepSampler]
 
 Grid = Callable[[int], Sequence[float]]
 
@@ -61,7 +62,9 @@ def inside(steps: int) -> tuple[float, ...]:
 
 @pytest.mark.parametrize("path", SMOOTH)
 @pytest.mark.parametrize("grid", [uniform_times, inside, logistic_times])
-@pytest.mark.parametrize(("kind", "order"), [(EulerSampler, 1), (HeunSampler, 2), (DDIMSampler, 1)])
+@pytest.mark.parametrize(
+    ("kind", "order"), [(EulerSampler, 1), (HeunSampler, 2), (DDIMSampler, 1), (MultistepSampler, 2)]
+)
 def test_sampler_has_the_claimed_order(kind: type[Sampler], order: int, grid: Grid, path: Path) -> None:
     # The last two halvings, 128 to 512 steps. The measured order is off by O(h): 0.01 to 0.02, but
     # 0.06 on the logistic grid of the linear path, where the error of Heun changes its sign near

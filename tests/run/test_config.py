@@ -43,7 +43,7 @@ def test_resolved_form_reads_back_unchanged(path, tmp_path):
         ("training.steps=true", "expected a value of type int"),
         ("training.steps=0", "training.steps is 0, expected more than 0"),
         ("data.variables=[temprature]", "names 'temprature'"),
-        ("sampling.sampler=magic", "expected one of euler, heun, ddim, ancestral"),
+        ("sampling.sampler=magic", "expected one of euler, heun, multistep, ddim, ancestral"),
         ("lattice.tile=[8]", "expected two positive"),
         ("training.seed=-1", r"expected an integer in \[0, 2\^32\)"),
         ("lattice=5", "lattice is 5, expected keys and values"),

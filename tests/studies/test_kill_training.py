@@ -17,11 +17,8 @@ STUDY = Path(kill_training.__file__).with_suffix("")
 STEPS = 3
 
 
-@pytest.mark.parametrize(
-    "words", [("--ranks=1", "--kills=1"), ("--ranks=2", "--kills=1", "--one-rank")], ids=["all", "one of two"]
-)
-def test_killed_trainings_end_where_an_undisturbed_one_does(words: tuple[str, ...], tmp_path: Path):
-    command = [STUDY, *words, "--steps=80", f"--folder={tmp_path}/study"]
+def test_killed_trainings_end_where_an_undisturbed_one_does(tmp_path: Path):
+    command = [STUDY, "--ranks=2", "--kills=1", "--one-rank", "--steps=60", f"--folder={tmp_path}/study"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "seed 0: equal to the undisturbed training, bit for bit" in done.stdout

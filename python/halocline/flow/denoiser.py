@@ -8,7 +8,7 @@ constraints and bounds are denoisers around a denoiser.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -186,8 +186,22 @@ class PreconditionedDenoiser(nn.Module):
         owned: slice = slice(None),
     ) -> Tensor:
         """Returns F on owned cells, unit variance; arguments and errors as in forward."""
+        return self._owned(self._call(x, t, conditions), x, owned)
+
+    def estimate_scaled(
+        self, x: Tensor, t: Time, conditions: Mapping[str, Tensor] | None = None, owned: slice = slice(None)
+    ) -> tuple[Tensor, Tensor]:
+        """Returns F on owned cells and ln s, shape (batch, channel), of a `halocline.flow.censored.ScaledNetwork`."""
+        f, log_s = self._call(x, t, conditions, scaled=True)
+        return self._owned(f, x, owned), log_s
+
+    def _call(self, x: Tensor, t: Time, conditions: Mapping[str, Tensor] | None, **how: bool) -> Any:
         times = torch.as_tensor(t, dtype=torch.float32, device=x.device).expand(x.shape[:-3])
-        f: Tensor = self.network(self.precondition(x, t).c_in * x, times, **(conditions or {}))
+        return self.network(self.precondition(x, t).c_in * x, times, **(conditions or {}), **how)
+
+    @staticmethod
+    def _owned(f: Tensor, x: Tensor, owned: slice) -> Tensor:
+        """Cuts the owned cells out of what the network returned; errors as in forward."""
         if f.shape == x.shape:
             f = f[..., owned, owned]
         expected = x[..., owned, owned].shape

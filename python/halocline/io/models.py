@@ -11,6 +11,7 @@ import numpy as np
 
 from halocline.io import nemo, nextsim
 from halocline.io.nemo import States
+from halocline.io.nextsim_moorings import is_moorings_grid, read_moorings_grid
 from halocline.io.state_files import StateFile, StateSource, trajectories
 from halocline.mesh.coarsen import coarsen_grid
 from halocline.mesh.grid import Grid
@@ -24,13 +25,15 @@ __all__ = [
 
 
 def read_grid(path: Path | str) -> Grid:
-    """Reads the grid of a NEMO configuration (mesh_mask, domain_cfg) or of neXtSIM_DG (start or restart file).
+    """Reads the grid of NEMO (mesh_mask, domain_cfg), of neXtSIM_DG (start or restart file) or of Moorings.
 
-    Raises: see `nemo.read_grid` and `nextsim.read_grid`.
+    Raises: see `nemo.read_grid`, `nextsim.read_grid` and `nextsim_moorings.read_moorings_grid`.
 
     Collective: no.
     """
-    return nextsim.read_grid(path) if nextsim.is_dg(path) else nemo.read_grid(path)
+    if nextsim.is_dg(path):
+        return nextsim.read_grid(path)
+    return read_moorings_grid(path) if is_moorings_grid(path) else nemo.read_grid(path)
 
 
 def read_states(

@@ -7,10 +7,13 @@ area in nonsense some hours later. So the file is complete and possible by const
   remove it and charge the ocean its latent heat); zeros on land;
 - damage in (0, 1], 1 intact;
 - cell means only: a start without higher DG components begins with piecewise constant ice;
-- temperature of the surface not above 0, sea surface as in the example.
+- temperature of the surface not above 0; sea surface as in the example, not below freezing, and at freezing where the
+  example has none.
 
-The state has neither temperatures nor the grid's own coordinates: both come from a start or restart file of the
-configuration. No file holds the stress; it builds up from zero within hours.
+What a network without bounds overshoots is cut, and what contradicts itself is mended by :func:`mend_ice`; a state that
+is beyond that is refused. The state has neither temperatures nor the grid's own coordinates: both come from a start or
+restart file of the configuration. No file holds the stress: the model neither writes nor reads it, and it builds up
+from zero within hours.
 
 Reference: neXtSIM_DG, ``core/src/ParaGridIO.cpp``, ``core/src/PrognosticData.cpp``,
 ``physics/src/modules/IceThermodynamicsModule/ThermoIce0.cpp``.
@@ -32,7 +35,7 @@ from halocline.io.nextsim_grid import check_sea, is_spherical, read_mask
 from halocline.mesh.grid import Grid
 from halocline.state.variables import VARIABLES
 
-__all__ = ["NEEDED", "ice_for_model", "write_start"]
+__all__ = ["NEEDED", "THICKEST", "ice_for_model", "mend_ice", "write_start"]
 
 NEEDED = ("concentration", "thickness", "snow")
 """Without these the model cannot start; damage is intact and velocity zero where they are not given."""
@@ -43,6 +46,18 @@ LEAST_THICKNESS = 0.01
 
 LEAST_INTACT = 1.0e-12
 """Smallest `damage` of neXtSIM_DG: the model's own limit."""
+
+THICKEST = 20.0
+"""Of the ice itself, m, as a mean over a cell: no ridge field is thicker; where the model has more, it has failed."""
+
+OVERSHOOT = {"concentration": 0.05, "thickness": 0.05, "snow": 0.02, "damage": 0.05}
+"""What a value may lie beyond its bound, in the unit of the variable: more is a fault, not a network's roughness."""
+
+FREEZING = -0.055
+"""Freezing point by salinity, degC: the model's own (``LinearFreezing``)."""
+
+SALINITY = 32.0
+"""Of a sea surface of which the example says nothing: the model would take 0, and divide by it."""
 
 GEOMETRY = ("mask", "coords", "grid_azimuth")
 DIMENSIONS = ("xdim", "ydim", "xvertex", "yvertex", "x_cg", "y_cg", "dg_comp", "dgstress_comp", "ncoords")
@@ -55,7 +70,7 @@ def write_start(path: Path | str, fields: Mapping[str, np.ndarray], grid: Grid, 
     Arguments:
         path: File to write.
         fields: Concentration, thickness, snow and, if they are to be other than intact and at rest, damage (0 intact),
-            `ice_u`, `ice_v`, shape (1, nj, ni); what lies on land is not looked at.
+            `ice_u`, `ice_v`, shape (1, nj, ni); what lies on land is not looked at. They are mended by `mend_ice`.
         grid: From `read_grid`.
         like: Start or restart file of the configuration. Its coordinates, dimensions, temperatures and sea surface are
             taken over.
@@ -64,14 +79,14 @@ def write_start(path: Path | str, fields: Mapping[str, np.ndarray], grid: Grid, 
         The file written.
 
     Raises:
-        ValueError: A field is missing, of another shape, or not finite in the sea; `like` is of another grid, lacks
-            something, or has impossible temperatures or salinities.
+        ValueError: A field is missing, of another shape, not finite in the sea, or impossible; `like` is of another
+            grid, lacks something, or has impossible temperatures or salinities.
         FileNotFoundError, OSError: A file cannot be read or written; see `atomic_path`.
 
     Collective: no, one rank writes.
     """
     example = DGFile(like)
-    content = _geometry(example, grid) | ice_for_model(fields, grid) | _temperatures(example, grid)
+    content = _geometry(example, grid) | ice_for_model(mend_ice(fields, grid), grid) | _temperatures(example, grid)
     with atomic_path(path) as temporary, create_dataset(temporary, "NETCDF4") as dataset:
         dataset.createGroup("structure").setncattr("type", STRUCTURE)
         metadata = dataset.createGroup("metadata")
@@ -83,6 +98,55 @@ def write_start(path: Path | str, fields: Mapping[str, np.ndarray], grid: Grid, 
         for name, values in content.items():
             _write(data, name, values)
     return Path(path)
+
+
+def mend_ice(fields: Mapping[str, np.ndarray], grid: Grid) -> dict[str, np.ndarray]:
+    """Makes a state possible that a network made nearly so.
+
+    Values a little beyond their bounds are cut to them (`OVERSHOOT`). Where ice is thicker than `THICKEST` over its own
+    area, because next to no concentration came with a thickness, concentration is raised: the volume is kept. Snow is
+    not deeper than the ice under it, which would be flooded and turn into ice.
+
+    Arguments:
+        fields, grid: As for `write_start`.
+
+    Returns:
+        All of the fields, float64.
+
+    Raises:
+        ValueError: A field is of another shape, not finite in the sea, or farther beyond its bounds; or a cell mean of
+            the thickness is above `THICKEST`.
+
+    Collective: no.
+    """
+    mended = {name: _inside(name, x, grid) for name, x in fields.items()}
+    if not {"concentration", "thickness"} <= set(mended):
+        return mended
+    concentration, thickness = mended["concentration"], mended["thickness"]
+    if (thickness > THICKEST).any():
+        _, j, i = (int(n) for n in np.argwhere(thickness > THICKEST)[0])
+        raise ValueError(
+            f"thickness of the state is {thickness[0, j, i]:g} m at j={j}, i={i}, the first of "
+            f"{int((thickness > THICKEST).sum())} cells above {THICKEST:g} m: the state is not one of ice; "
+            "take another."
+        )
+    covered = concentration > LEAST_CONCENTRATION
+    mended["concentration"] = np.where(covered, np.maximum(concentration, thickness / THICKEST), concentration)
+    if "snow" in mended:
+        mended["snow"] = np.minimum(mended["snow"], thickness)
+    return mended
+
+
+def _inside(name: str, x: np.ndarray, grid: Grid) -> np.ndarray:
+    """A field cut to the bounds of its variable if it is not far beyond them, 0 on land, (1, nj, ni).
+
+    Raises:
+        ValueError: It is far beyond, not finite in the sea, or of another shape.
+    """
+    low, high = VARIABLES[name].bounds
+    margin, values = OVERSHOOT.get(name, 0.0), np.asarray(x, np.float64)
+    near = (values >= low - margin) & (values <= high + margin)
+    return _sea_values(name, np.where(near, np.clip(values, low, high), values), grid)[None]
 
 
 def ice_for_model(fields: Mapping[str, np.ndarray], grid: Grid) -> dict[str, np.ndarray]:
@@ -153,9 +217,10 @@ def _temperatures(example: DGFile, grid: Grid) -> dict[str, np.ndarray]:
         ValueError: A value in the sea is missing, NaN or impossible.
     """
     content = {}
+    sea = np.where(grid.tmask[0], 1.0, 0.0)
     for name, low, high in (("tsurf", -100.0, np.inf), ("sst", -5.0, 50.0), ("sss", 0.0, 100.0)):
         if name != "tsurf" and name not in example:
-            continue  # the model has defaults for the sea
+            continue
         x = example.read_mean(name)
         with np.errstate(invalid="ignore"):
             wrong = grid.tmask[0] & ~((x > low) & (x < high))
@@ -166,6 +231,10 @@ def _temperatures(example: DGFile, grid: Grid) -> dict[str, np.ndarray]:
                 f"sea outside ({low:g}, {high:g}): the model would fail there; name another file for `like`."
             )
         content[name] = np.where(grid.tmask[0] | (x == 0.0), x, 0.0)  # the model's zeros with their sign
+    content.setdefault("sss", SALINITY * sea)
+    freezing = FREEZING * content["sss"]
+    content.setdefault("sst", freezing)
+    content["sst"] = np.where(grid.tmask[0] & (content["sst"] < freezing), freezing, content["sst"])
     return {**content, "tsurf": np.where(content["tsurf"] > 0.0, 0.0, content["tsurf"])}
 
 

@@ -1,4 +1,4 @@
-"""States from neXtSIM: diagnostics and restarts of neXtSIM_DG, and trajectories under the names of GenSIM.
+"""States from neXtSIM: diagnostics and restarts of neXtSIM_DG, trajectories, Moorings and stores of GenSIM.
 
 Halocline's damage is 0 where the ice is intact, as in classic neXtSIM and in GenSIM; neXtSIM_DG has 1 there. Fields
 with DG components give their first, the cell mean.
@@ -15,6 +15,7 @@ import numpy as np
 
 from halocline.io.calendar import Stamps, from_dates
 from halocline.io.checks import check_land, check_shape, check_unit, check_wet, mask_of
+from halocline.io.gensim_store import holds_flat, open_flat, store_files
 from halocline.io.modelfile import ModelFile, open_dataset
 from halocline.io.nemo_states import States
 from halocline.io.nextsim_files import DGFile, is_dg
@@ -50,23 +51,25 @@ class _Source:
         path: Of the file.
         stamps: Of all its states.
         read: From a variable and the numbers of states, ascending, to (state, 1, j, i), NaN where a value is missing.
+        others: Files that it is known by, if it is a folder.
     """
 
     path: Path
     stamps: Stamps
     read: Callable[[Variable, np.ndarray], np.ndarray]
+    others: tuple[Path, ...] = ()
 
 
 def holds_nextsim(path: Path | str) -> bool:
-    """Whether a file is one of neXtSIM_DG or holds trajectories, by its content; the first that a pattern names.
+    """Whether a file is one of neXtSIM, by its content; the first that a pattern names. See `read_states`.
 
     Collective: no.
     """
     matches = sorted(glob.glob(str(path)))
-    if not matches or not Path(matches[0]).is_file():
+    if not matches:
         return False
     first = Path(matches[0])
-    if is_dg(first):
+    if is_dg(first) or holds_flat(first):
         return True
     try:
         with open_dataset(first) as dataset:
@@ -87,8 +90,9 @@ def read_states(
     """Reads states of the sea ice.
 
     Arguments:
-        paths: Files or glob patterns. Diagnostics and restarts of neXtSIM_DG, or files with `sic`, `sit`, `sid`, `snt`,
-            `siu`, `siv` along (trajectory, time, y, x), whose trajectories are appended to each other.
+        paths: Files or glob patterns. Diagnostics and restarts of neXtSIM_DG; files with `sic`, `sit`, `sid`, `snt`,
+            `siu`, `siv` along (trajectory, time, y, x), whose trajectories are appended to each other; Moorings and
+            stores of GenSIM (`gensim_store`).
         variables: Names from the variable table.
         grid: Of the same configuration, from `read_grid`.
         first_year, last_year: Years to keep, inclusive.
@@ -124,7 +128,9 @@ def open_states(
     sources = [_open(path, grid) for path in _expand(paths)]
     stamps = Stamps.concatenate([source.stamps for source in sources])
     ends = np.cumsum([len(source.stamps) for source in sources]).tolist()
-    files = [StateFile(s.path, end - len(s.stamps), len(s.stamps)) for s, end in zip(sources, ends, strict=True)]
+    files = [
+        StateFile(s.path, end - len(s.stamps), len(s.stamps), s.others) for s, end in zip(sources, ends, strict=True)
+    ]
 
     def read(chosen: np.ndarray) -> States:
         parts: dict[str, list[np.ndarray]] = {row.name: [] for row in rows}
@@ -149,13 +155,18 @@ def _expand(paths: str | Path | Iterable[str | Path]) -> list[Path]:
     given = [paths] if isinstance(paths, (str, Path)) else list(paths)
     found = [Path(match) for pattern in given for match in sorted(glob.glob(str(pattern))) or [str(pattern)]]
     for path in found:
-        if not path.is_file():
+        if not path.exists():
             raise FileNotFoundError(f"No file matches {path}: check the path of the states.")
     return list(dict.fromkeys(found))
 
 
 def _open(path: Path, grid: Grid) -> _Source:
-    return _open_dg(path, grid) if is_dg(path) else _open_trajectories(path, grid)
+    if is_dg(path):
+        return _open_dg(path, grid)
+    if holds_flat(path):
+        stamps, read = open_flat(path, grid)
+        return _Source(path, stamps, read, store_files(path) if path.is_dir() else ())
+    return _open_trajectories(path, grid)
 
 
 def _open_dg(path: Path, grid: Grid) -> _Source:
@@ -216,7 +227,7 @@ def _open_trajectories(path: Path, grid: Grid) -> _Source:
     file = ModelFile(path)
     if "time" not in file or "sic" not in file or file.dimensions["sic"][-3:] != ("time", "y", "x"):
         raise ValueError(
-            f"File {path} is neither one of neXtSIM_DG nor has it sic along (trajectory, time, y, x): correct the "
+            f"File {path} is neither one of neXtSIM_DG nor has it sic along ([trajectory,] time, y, x): correct the "
             "paths of the states."
         )
     stamps = from_dates(file.read("time"), file.unit("time"), file.calendar("time"))

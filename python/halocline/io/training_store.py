@@ -9,6 +9,8 @@
     STORE/statistics.npz          over the records that are not held out
     STORE/diagnostics.npz         of each record
     STORE/climatology.npz         mean by season and parameters, where a training has asked for it
+    STORE/increments.npz          changes over the leads of a forecast, where a training has asked for them
+    STORE/budget.npz              growth of the ice volume over these leads, ranges and roughness of states, likewise
 
 A chunk holds all channels of one record on one tile, with a checksum. Records that the manifest does not count are not
 there, whatever lies in the arrays: a run that was killed leaves nothing that could be taken for data.
@@ -20,7 +22,7 @@ import contextlib
 import json
 import shutil
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -38,13 +40,14 @@ from halocline.mesh.grid import Grid
 from halocline.state.state import Channels
 
 __all__ = [
-    "CLIMATOLOGY", "DIAGNOSTICS", "MANIFEST", "STATISTICS", "Records", "Statistics", "TrainingStore", "Writer",
-    "check_vacant", "create_arrays", "explained", "resize_arrays", "save_table", "write_manifest",
+    "BUDGET", "CLIMATOLOGY", "DIAGNOSTICS", "INCREMENTS", "MANIFEST", "STATISTICS", "Records", "Statistics",
+    "TrainingStore", "Writer", "check_vacant", "create_arrays", "explained", "resize_arrays", "save_table",
+    "write_manifest",
 ]  # fmt: skip
 
 FORMAT = 1
 MANIFEST, STATISTICS, DIAGNOSTICS = "manifest.json", "statistics.npz", "diagnostics.npz"
-CLIMATOLOGY = "climatology.npz"
+CLIMATOLOGY, INCREMENTS, BUDGET = "climatology.npz", "increments.npz", "budget.npz"
 DAMAGE = (EOFError, KeyError, OSError, TypeError, ValueError, zipfile.BadZipFile)  # what a damaged table raises
 
 
@@ -197,9 +200,46 @@ class TrainingStore:
 
         Collective: no.
         """
+        return self._table(CLIMATOLOGY, ("values", "coefficients", "variance", "held_out"))
+
+    def whole(self, record: int) -> np.ndarray:
+        """Reads a record at the finest scale, shape (channel, nj, ni), 0 on land.
+
+        Raises:
+            ValueError: A chunk is missing or damaged.
+
+        Collective: no.
+        """
+        rows, columns = (-(-n // c) for n, c in zip((self.grid.nj, self.grid.ni), self.chunk, strict=True))
+        return np.block([[self.block(1, record, J, I) for I in range(columns)] for J in range(rows)])
+
+    def increments(self) -> dict[str, np.ndarray] | None:
+        """Reads the changes over leads; None where there are none, or of other records than are held now.
+
+        Returns:
+            "leads" in hours, shape (lead); "scale", their root mean square, shape (lead, channel); "on_bounds", the
+            share of values on the lower and on the upper bound, shape (2, channel); "held_out" flags of all records at
+            the time.
+
+        Collective: no.
+        """
+        return self._table(INCREMENTS, ("leads", "scale", "on_bounds", "held_out"))
+
+    def budget(self) -> dict[str, np.ndarray] | None:
+        """Reads the budget of ice volume; None where there is none, or of other records than are held now.
+
+        Returns:
+            "leads", "growth", "residual", "range", "roughness" as in `halocline.run.budget_fit.Budget`; "held_out"
+            flags of all records at the time.
+
+        Collective: no.
+        """
+        return self._table(BUDGET, ("leads", "growth", "residual", "range", "roughness", "held_out"))
+
+    def _table(self, name: str, entries: Sequence[str]) -> dict[str, np.ndarray] | None:
         try:
-            with np.load(self.path / CLIMATOLOGY) as file:
-                found = {name: file[name] for name in ("values", "coefficients", "variance", "held_out")}
+            with np.load(self.path / name) as file:
+                found = {entry: file[entry] for entry in entries}
         except DAMAGE:
             return None
         return found if np.array_equal(found["held_out"], self.records.held_out) else None

@@ -138,6 +138,12 @@ class Grid:
         """Volume of the wet T cells at rest, shape (nk, nj, ni), m3."""
         return self.e1t * self.e2t * self.e3t * self.tmask
 
+    @property
+    def unstaggered(self) -> bool:
+        """Whether velocities lie where T points lie, as in files of neXtSIM_DG."""
+        pairs = ((self.glamu, self.glamt), (self.gphiu, self.gphit), (self.glamv, self.glamt), (self.gphiv, self.gphit))
+        return all(np.array_equal(a, b) for a, b in pairs)
+
     def mask(self, point: str) -> np.ndarray:
         """Returns the mask at a point of the C-grid ("W" shares that of "T"), shape (nk, nj, ni)."""
         return getattr(self, {"T": "tmask", "U": "umask", "V": "vmask", "F": "fmask", "W": "tmask"}[point])

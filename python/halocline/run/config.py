@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from halocline.flow.networks import UNetConfig
+from halocline.flow.networks import TransformerConfig, UNetConfig
 from halocline.run.coarse_config import FACTORS, CoarseConfig
 from halocline.run.config_reader import (
     absolute,
@@ -23,11 +23,12 @@ from halocline.run.config_reader import (
     read_yaml,
     to_yaml,
 )
+from halocline.run.forecast_config import ForecastConfig
 from halocline.run.sampling_config import SamplingConfig
 from halocline.state.variables import VARIABLES
 
 __all__ = [
-    "CoarseConfig", "DataConfig", "LatticeConfig", "RunConfig", "SamplingConfig", "TrainingConfig",
+    "CoarseConfig", "DataConfig", "ForecastConfig", "LatticeConfig", "RunConfig", "SamplingConfig", "TrainingConfig",
     "apply_overrides", "build", "parse_overrides", "read_config", "write_config",
 ]  # fmt: skip
 
@@ -45,6 +46,8 @@ class DataConfig:
         variables: Names from the variable table.
         first_year, last_year: Years to use, inclusive; none: all.
         held_out_years: First and last of the years that are kept for validation and never trained on; none: no year.
+        held_out_trajectories: Likewise of the runs of the model, numbered from 0 as the files hold them; none: no run.
+        forcing: Names from the variable table that a forecast is told, beside those that it makes.
         parameters: Names of scalars per state (in the files) that condition the generator.
         equation_of_state: "eos80", "teos10", "seos" or "dino" (seos with the coefficients of DINO), as the model.
         coefficients: Coefficients of the simplified equation of state, NEMO's namelist names.
@@ -61,6 +64,8 @@ class DataConfig:
     first_year: int | None = None
     last_year: int | None = None
     held_out_years: tuple[int, ...] | None = None
+    held_out_trajectories: tuple[int, ...] | None = None
+    forcing: tuple[str, ...] = ()
     parameters: tuple[str, ...] = ()
     equation_of_state: str = "eos80"
     coefficients: dict[str, float] = field(default_factory=dict)
@@ -72,15 +77,24 @@ class DataConfig:
         years = self.held_out_years
         if years is not None and (len(years) != 2 or years[0] > years[1]):
             raise ValueError(f"data.held_out_years is {list(years)}, expected the first year and the last.")
-        for name in self.variables:
-            if name not in VARIABLES:
-                raise ValueError(
-                    f"data.variables names '{name}', expected names from {', '.join(VARIABLES)}."
-                )
+        runs = self.held_out_trajectories
+        if runs is not None and (len(runs) != 2 or runs[0] > runs[1]):
+            raise ValueError(f"data.held_out_trajectories is {list(runs)}, expected the first number and the last.")
+        for key, names in (("variables", self.variables), ("forcing", self.forcing)):
+            for name in names:
+                if name not in VARIABLES:
+                    raise ValueError(f"data.{key} names '{name}', expected names from {', '.join(VARIABLES)}.")
+        if both := set(self.variables) & set(self.forcing):
+            raise ValueError(f"data.variables and data.forcing both name {', '.join(sorted(both))}: take one out.")
         if self.coarsen not in FACTORS:
             raise ValueError(f"data.coarsen is {self.coarsen}, expected one of {', '.join(map(str, FACTORS))}.")
         one_of("data.free_surface", self.free_surface, ("linear", "nonlinear", "top_layer"))
         one_of("data.equation_of_state", self.equation_of_state, ("eos80", "teos10", "seos", "dino"))
+
+    @property
+    def stored(self) -> tuple[str, ...]:
+        """Variables that a training store holds: those of the state, then the forcing."""
+        return self.variables + self.forcing
 
 
 @dataclass(frozen=True)
@@ -188,6 +202,7 @@ class RunConfig:
 
     Attributes:
         path: From data to noise, "linear" (flow matching) or "variance_preserving".
+        backbone: "unet", whose size is in `network`, or "transformer", whose size is in `transformer`.
         sigma_given: Standard deviation of the standardised state that season and place leave open; at most 1.
             Small where they determine it almost entirely.
     """
@@ -197,16 +212,21 @@ class RunConfig:
     output: str
     path: str = "linear"
     sigma_given: float = 0.02
+    backbone: str = "unet"
     network: UNetConfig = field(default_factory=UNetConfig)
+    transformer: TransformerConfig = field(default_factory=TransformerConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     coarse: CoarseConfig = field(default_factory=CoarseConfig)
+    forecast: ForecastConfig = field(default_factory=ForecastConfig)
 
     def __post_init__(self) -> None:
         one_of("path", self.path, ("linear", "variance_preserving"))
+        one_of("backbone", self.backbone, ("unet", "transformer"))
         if not 0 < self.sigma_given <= 1:
             raise ValueError(f"sigma_given is {self.sigma_given}, expected a number in (0, 1].")
         self._check_coarse()
+        self.forecast.check(self.data.forcing, self.training.centre, self.coarse.factor)
 
     @property
     def store_scales(self) -> list[int]:

@@ -208,7 +208,8 @@ class Turning:
         partners = list(range(statics))
         u, v = MASK_POINTS.index("U"), MASK_POINTS.index("V")
         partners[u], partners[v] = v, u
-        points = (*MASK_POINTS, *["T"] * (statics - len(MASK_POINTS)))
+        masks = ["T"] * len(MASK_POINTS) if channels.unstaggered else MASK_POINTS
+        points = (*masks, *["T"] * (statics - len(MASK_POINTS)))
         self._static = ChannelSymmetry.build(points, [1] * statics, partners)
         self._scalar = ChannelSymmetry.build(("T",), (1,), (0,))
 

@@ -12,7 +12,9 @@ from halocline.io.nemo import States
 from halocline.io.training_store import MANIFEST, TrainingStore, write_manifest
 from halocline.mesh.communicator import Communicator, Serial
 from halocline.mesh.grid import Grid
+from halocline.run.budget_fit import learn_budget
 from halocline.run.config import DataConfig, RunConfig, read_config
+from halocline.run.increments import learn_increments
 from halocline.run.store_climatology import learn_climatology
 from halocline.run.store_filling import Filling
 from halocline.run.store_sources import check_settings, held_out
@@ -67,17 +69,23 @@ def ensure_store(config: RunConfig, comm: Communicator | Serial) -> TrainingStor
             print(f"the files of data.states are not here; {path} is taken as it is", flush=True)
     else:
         Filling(config, path, *found, comm).run()
-    stale, wanting = False, False
+    stale, wanting, leads = False, False, config.forecast.leads
     with comm.together():
         if comm.is_root:
             store = TrainingStore.open(path)
             stale = flag(config, store)
             wanting = config.training.centre == "conditions" and store.climatology() is None
-    stale, wanting = comm.broadcast((stale, wanting))
+            tables = (store.increments(), store.budget())
+            known = all(table is not None and tuple(table["leads"].tolist()) == leads for table in tables)
+            leads = () if known else leads
+    stale, wanting, leads = comm.broadcast((stale, wanting, leads))
     if stale:
         learn(path, comm)
     if wanting:
         learn_climatology(path, comm)
+    if leads:
+        learn_increments(path, leads, comm)
+        learn_budget(path, leads, comm)
     with comm.together():
         return TrainingStore.open(path)
 
@@ -100,8 +108,8 @@ def open_model(data: DataConfig) -> tuple[Grid, StateSource]:
     Collective: no.
     """
     grid = read_grid(data.grid)
-    source = open_states(data.states, data.variables, grid, parameters=data.parameters)
-    return (grid, source) if data.coarsen == 1 else coarsened_source(source, data.variables, grid, data.coarsen)
+    source = open_states(data.states, data.stored, grid, parameters=data.parameters)
+    return (grid, source) if data.coarsen == 1 else coarsened_source(source, data.stored, grid, data.coarsen)
 
 
 def read_model(
@@ -153,10 +161,11 @@ def flag(config: RunConfig, store: TrainingStore) -> bool:
         ValueError: The store does not fit the configuration, or all states are held out.
     """
     check_settings(config, store)
-    held = held_out(config.data, store.records.year)
+    held = held_out(config.data, store.records.year, store.records.trajectory)
     if held.all():
         raise ValueError(
-            f"data.held_out_years holds out all {store.count} states, expected some to train on: narrow it."
+            f"data.held_out_years and data.held_out_trajectories hold out all {store.count} states, expected some to "
+            "train on: narrow them."
         )
     if (held != store.records.held_out).any():
         store.manifest["records"]["held_out"] = held.tolist()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import torch
+from torch import nn
 
-from halocline.flow.networks import UNet
 from halocline.io.training_store import TrainingStore
 from halocline.mesh.communicator import Communicator, Serial
 from halocline.mesh.grid import Grid
@@ -69,11 +69,11 @@ def describe(config: RunConfig, grid: Grid, states: int, source: str, ranks: int
         f"network of {weights / 1e6:.2f} million weights; {training.steps} steps of {training.batch} windows "
         f"({micro} at once on each of {ranks} ranks), {windows / training.batch:.1f} steps per epoch, "
         f"{training.steps * training.batch / windows:.1f} epochs",
-        table(weights, ranks, training, micro * window_activations(config, grid, lattice, network)),
+        table(weights, ranks, training, micro * window_activations(config, grid, lattice, network, channels.count)),
     ]
 
 
-def window_activations(config: RunConfig, grid: Grid, lattice: Lattice, network: UNet) -> int:
+def window_activations(config: RunConfig, grid: Grid, lattice: Lattice, network: nn.Module, channels: int) -> int:
     """Measures what the backward pass keeps of one window, bytes, on a batch of two."""
     wj, wi = lattice.window
     static, conditions = input_counts(config, grid, lattice)
@@ -82,7 +82,7 @@ def window_activations(config: RunConfig, grid: Grid, lattice: Lattice, network:
         "conditions": torch.zeros(2, conditions),
         "cells": torch.zeros(2, wj, wi, dtype=torch.long),
     }
-    x, t = torch.zeros(2, network.channels, wj, wi), torch.full((2,), 0.5)
+    x, t = torch.zeros(2, channels, wj, wi), torch.full((2,), 0.5)
     half = config.training.precision == "bf16"
     with torch.autocast("cpu", torch.bfloat16, enabled=half):
         return activations(network, (x, t), example) // 2

@@ -1,4 +1,5 @@
-"""`halocline evaluate`: generated states against reference states, by the same functions that judge a model."""
+"""`halocline evaluate`: generated states, or forecasts, against reference states, by the functions that judge a model.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +21,7 @@ from halocline.physics.verdict import Thresholds, Verdict, judge
 from halocline.run.coherence import Coherence, measure_coherence, print_coherence, to_plain
 from halocline.run.config import apply_overrides, build, parse_overrides
 from halocline.run.data import read_model
+from halocline.run.evaluate_forecast import ForecastEvaluation, evaluate_forecasts
 from halocline.run.generator import Generator
 from halocline.run.judging import JUDGED, diagnose_fields
 from halocline.run.outputs import make_folder
@@ -75,8 +77,12 @@ def evaluate(run: Path, arguments: Sequence[str], comm: Communicator | Serial) -
     """
     with comm.together():
         if comm.is_root:
-            options = build(EvaluateOptions, apply_overrides({}, parse_overrides(arguments)), "")
+            given = apply_overrides({}, parse_overrides(arguments))
             generator = load_generator(run)
+            if generator.config.forecast:
+                evaluate_forecasts(generator, build(ForecastEvaluation, given, ""))
+                return
+            options = build(EvaluateOptions, given, "")
             folder = Path(options.output)
             make_folder(folder)
             comparison = compare_files(generator, options)

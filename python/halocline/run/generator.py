@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from halocline.flow.censored import ScaledNetwork
 from halocline.flow.conditions import CellConditions, extra_count, sample_conditions
 from halocline.flow.denoiser import PreconditionedDenoiser
-from halocline.flow.networks import UNet
+from halocline.flow.networks import Transformer, UNet
 from halocline.flow.networks.unet import window_problem
 from halocline.flow.path import LinearPath, VariancePreservingPath
 from halocline.flow.path import Path as FlowPath
@@ -20,8 +21,10 @@ from halocline.mesh.grid import Grid
 from halocline.mesh.halo import HaloPlan
 from halocline.mesh.lattice import Lattice
 from halocline.mesh.layout import Layout
+from halocline.run.budget_fit import Budget
 from halocline.run.config import RunConfig
 from halocline.run.context import CoarseContext, context_count
+from halocline.run.increments import Increments
 from halocline.run.targets import Targets
 from halocline.state.climatology import Climatology
 from halocline.state.state import Channels, Standardisation
@@ -98,6 +101,8 @@ class Generator:
         targets: Profiles that constraints ask for.
         climatology: Mean state by season and parameters, from which the network has learned departures; None where
             these are from the reference of the standardisation.
+        increments: Changes over the leads of a forecast; None where it makes states.
+        budget: Growth of the ice volume over these leads, and the range of area means; likewise.
         step: Optimiser steps behind the weights.
     """
 
@@ -111,6 +116,8 @@ class Generator:
     thresholds: str = ""
     targets: Targets = field(default_factory=Targets)
     climatology: Climatology | None = None
+    increments: Increments | None = None
+    budget: Budget | None = None
     step: int = 0
 
     @classmethod
@@ -123,6 +130,8 @@ class Generator:
         thresholds: str = "",
         targets: Targets | None = None,
         climatology: Climatology | None = None,
+        increments: Increments | None = None,
+        budget: Budget | None = None,
     ) -> Generator:
         """Builds an untrained generator; weights are a function of training.seed.
 
@@ -139,8 +148,13 @@ class Generator:
         denoiser = PreconditionedDenoiser(network, path, 1.0, config.sigma_given)
         return cls(
             config, grid, lattice, channels, standardisation, parameters, denoiser, thresholds, targets or Targets(),
-            climatology,
+            climatology, increments, budget,
         )  # fmt: skip
+
+    @property
+    def stored(self) -> Channels:
+        """Channels of the training store and of the standardisation: those of the state, then the forcing."""
+        return Channels.build(self.config.data.stored, self.grid) if self.config.data.forcing else self.channels
 
     def conditions(self, season: Tensor, parameters: Tensor) -> Tensor:
         """Returns what the network is told of states as they stand, neither coarsened nor turned.
@@ -223,7 +237,8 @@ def check_window(config: RunConfig) -> None:
     Raises:
         ValueError: They are not a multiple of its stride.
     """
-    if problem := window_problem(config.network.stride, config.lattice.tile, config.lattice.halo):
+    size = config.network if config.backbone == "unet" else config.transformer
+    if problem := window_problem(size.stride, config.lattice.tile, config.lattice.halo):
         raise ValueError(problem)
 
 
@@ -231,17 +246,30 @@ def input_counts(config: RunConfig, grid: Grid, lattice: Lattice) -> tuple[int, 
     """Returns the number of conditions per cell and per sample."""
     static = CellConditions.build(grid, Layout.build(lattice, Serial())).count + context_count(config, grid)
     training, parameters = config.training, len(config.data.parameters)
-    told = sample_conditions(torch.zeros(1), torch.zeros(1, parameters)).shape[1]
+    if config.forecast:  # the state that is given, the forcing at both ends of the lead; the lead instead of the season
+        state, stored = (Channels.build(names, grid).count for names in (config.data.variables, config.data.stored))
+        static, told = static + state + 2 * (stored - state), 1 + parameters
+    else:
+        told = sample_conditions(torch.zeros(1), torch.zeros(1, parameters)).shape[1]
     return static, told + extra_count(training.scales, training.symmetries)
 
 
-def build_network(config: RunConfig, grid: Grid, lattice: Lattice, channels: int) -> UNet:
+def build_network(config: RunConfig, grid: Grid, lattice: Lattice, channels: int) -> nn.Module:
     """Builds the network with weights that depend on training.seed only."""
     static, conditions = input_counts(config, grid, lattice)
     with torch.random.fork_rng():
         torch.manual_seed(config.training.seed)
-        network = UNet(config.network, channels, static, conditions, grid.nj * grid.ni)
+        network = backbone(config, channels, static, conditions, grid.nj * grid.ni)
+        if config.forecast and config.forecast.loss == "censored":
+            network = ScaledNetwork(network, channels, conditions)
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def backbone(config: RunConfig, *counts: int) -> nn.Module:
+    """The network that the configuration names; `counts` as for `UNet`."""
+    if config.backbone == "transformer":
+        return Transformer(config.transformer, *counts)
+    return UNet(config.network, *counts)
 
 
 def with_weights(generator: Generator, weights: Mapping[str, Tensor], step: int) -> Generator:
@@ -251,7 +279,7 @@ def with_weights(generator: Generator, weights: Mapping[str, Tensor], step: int)
     """
     made = Generator.build(
         generator.config, generator.grid, generator.standardisation, generator.parameters, generator.thresholds,
-        generator.targets, generator.climatology,
+        generator.targets, generator.climatology, generator.increments, generator.budget,
     )  # fmt: skip
     made.denoiser.network.load_state_dict(dict(weights))
     return replace(made, step=step)

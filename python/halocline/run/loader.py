@@ -47,6 +47,7 @@ class Batch:
         wet: Mask of the windows, same shape as `x0`, bool.
         wet_count: Wet owned values in the batch of all ranks.
         conditions: Keyword arguments of the network.
+        bounds: -1 and 1 where `x0` lies on its lower and upper bound, else 0; None where that is not told apart.
     """
 
     x0: Tensor
@@ -55,6 +56,7 @@ class Batch:
     wet: Tensor
     wet_count: float
     conditions: dict[str, Tensor]
+    bounds: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -90,11 +92,11 @@ class WindowLoader:
         check_store(store, generator)
         self._training, self._seed = generator.config.training, generator.config.training.seed
         self._rank, self._ranks = rank, ranks
-        self._records = np.flatnonzero(~np.asarray(store.records.held_out, bool))
+        self._records = self._drawn(store)
         self._tiles = generator.lattice.tiles
         self._scales = {scale: ScaleWindows.build(scale, store, generator) for scale in self._training.scales}
-        self._symmetries = allowed(self._training.symmetries, generator.lattice.tile, generator.channels)
-        channels, window = generator.channels, generator.lattice.window
+        channels, window = generator.stored, generator.lattice.window
+        self._symmetries = allowed(self._training.symmetries, generator.lattice.tile, channels)
         statics = next(iter(self._scales.values())).cutter.static_count
         self._turning = Turning(channels, generator.standardisation.scale.numpy(), statics)
         state = (channels.count, *window)
@@ -111,6 +113,10 @@ class WindowLoader:
         self._order = lru_cache(maxsize=2)(epoch_order)  # a batch may reach into the next epoch
         self._prefetch = Prefetch(self.draw, self._training.prefetch)
         self.windows = len(self._records) * len(self._tiles)
+
+    def _drawn(self, store: TrainingStore) -> np.ndarray:
+        """Numbers of the records that samples are drawn from."""
+        return np.flatnonzero(~np.asarray(store.records.held_out, bool))
 
     @property
     def steps_per_epoch(self) -> float:

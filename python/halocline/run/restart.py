@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from halocline.io.calendar import CALENDARS
+from halocline.io.forecast_state import is_forecast, read_forecast_state
 from halocline.io.nemo import read_states, write_restart
 from halocline.io.nextsim import write_start
 from halocline.mesh.communicator import Communicator, Serial
@@ -29,6 +30,7 @@ class RestartOptions:
     states: str
     output: str
     member: int = 0
+    hours: float | None = None
     like: str = ""
     velocity: str = Choice.velocity
     sea_level: str = Choice.sea_level
@@ -51,7 +53,7 @@ class RestartOptions:
 
 
 def restart(run: Path, arguments: Sequence[str], comm: Communicator | Serial) -> None:
-    """Writes one member of generated states as a restart.
+    """Writes one member of generated states, or of a forecast at one time, as a restart.
 
     Raises:
         ValueError, OSError: The states, the member, the run and the example do not fit each other.
@@ -66,18 +68,33 @@ def restart(run: Path, arguments: Sequence[str], comm: Communicator | Serial) ->
         generator = load_generator(run)
         check_fine(generator)
         data, grid = generator.config.data, generator.grid
-        states = read_states((options.states,), data.variables, grid)
-        if not 0 <= options.member < len(states.month):
-            raise ValueError(
-                f"member is {options.member}, expected 0 to {len(states.month) - 1}: {options.states} holds "
-                f"{len(states.month)} members."
-            )
-        fields = {name: values[options.member] for name, values in states.fields.items()}
+        fields, month = read_chosen(options, data.variables, grid)
         if flow_of(fields) == FLOW_OF_ICE:
             written = [write_ice(fields, grid, options)]
         else:
-            written = write_ocean(fields, generator, options, int(states.month[options.member]))
+            written = write_ocean(fields, generator, options, month)
         print("\n".join(f"written: {path}" for path in written), flush=True)
+
+
+def read_chosen(options: RestartOptions, names: Sequence[str], grid: Grid) -> tuple[dict[str, np.ndarray], int]:
+    """Reads the state that is to be written, variable to (k, nj, ni), and its month.
+
+    Raises:
+        ValueError: The states have no such member, or `hours` is given for states that are no forecast.
+    """
+    if is_forecast(options.states):
+        fields, when = read_forecast_state(options.states, names, grid, member=options.member, hours=options.hours)
+        print(f"{options.states}: member {options.member} at {when}", flush=True)
+        return fields, int(str(when)[5:7])
+    if options.hours is not None:
+        raise ValueError(f"hours is {options.hours:g}, but {options.states} is no forecast: leave it out.")
+    states = read_states((options.states,), names, grid)
+    if not 0 <= options.member < len(states.month):
+        raise ValueError(
+            f"member is {options.member}, expected 0 to {len(states.month) - 1}: {options.states} holds "
+            f"{len(states.month)} members."
+        )
+    return {name: values[options.member] for name, values in states.fields.items()}, int(states.month[options.member])
 
 
 def check_fine(generator: Generator) -> None:

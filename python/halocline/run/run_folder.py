@@ -22,8 +22,10 @@ from halocline import __version__
 from halocline.io.atomic import atomic_path
 from halocline.io.store import load_grid, save_grid
 from halocline.io.tensors import save_tensors
+from halocline.run.budget_fit import Budget
 from halocline.run.config import RunConfig, build, write_config
 from halocline.run.generator import Generator, Parameters
+from halocline.run.increments import Increments
 from halocline.run.outputs import make_folder
 from halocline.run.targets import Targets
 from halocline.state.climatology import Climatology
@@ -39,7 +41,8 @@ TENSORS = (
 )  # fmt: skip
 ENTRIES = ("version", "grid", "config", "thresholds", "step", "crc32")
 PARAMETERS = ("mean", "scale", "low", "high")
-NETWORK, TARGETS, CLIMATOLOGY = "network.", "targets.", "climatology."
+NETWORK, TARGETS, CLIMATOLOGY, INCREMENTS = "network.", "targets.", "climatology.", "increments."
+BUDGET = "budget."
 
 
 def save_generator(folder: Path, generator: Generator, weights: Mapping[str, Tensor]) -> None:
@@ -55,7 +58,8 @@ def save_generator(folder: Path, generator: Generator, weights: Mapping[str, Ten
 
     Collective: no, one rank writes.
     """
-    tensors = fitted(generator) | {NETWORK + name: x.detach().cpu().contiguous() for name, x in weights.items()}
+    tensors = fitted(generator) | beside(generator)
+    tensors |= {NETWORK + name: x.detach().cpu().contiguous() for name, x in weights.items()}
     about = {
         "format": str(FORMAT),
         "version": __version__,
@@ -77,11 +81,19 @@ def fitted(generator: Generator) -> dict[str, Tensor]:
     tensors |= {TARGETS + k: v for k, v in generator.targets.to_dict().items()}
     if generator.climatology is not None:
         tensors |= {CLIMATOLOGY + k: v for k, v in generator.climatology.to_dict().items()}
+    if generator.increments is not None:
+        tensors |= {INCREMENTS + k: v for k, v in generator.increments.to_dict().items()}
     return {name: x.detach().cpu().contiguous() for name, x in tensors.items()}
 
 
+def beside(generator: Generator) -> dict[str, Tensor]:
+    """Returns what is fitted to the training data, too, but is nothing that the weights have learned with."""
+    tensors = generator.budget.to_dict() if generator.budget is not None else {}
+    return {BUDGET + name: x.contiguous() for name, x in tensors.items()}
+
+
 def fingerprints(generator: Generator) -> dict[str, str]:
-    """Digests what is fitted to the training data, to 16 hexadecimal digits each."""
+    """Digests what is fitted to the training data and the weights have learned with, to 16 hexadecimal digits each."""
     return {k: hashlib.sha256(x.numpy().tobytes()).hexdigest()[:16] for k, x in fitted(generator).items()}
 
 
@@ -184,7 +196,11 @@ def load_generator(folder: Path, overrides: Mapping[str, Any] | None = None) -> 
     parameters = Parameters(config.data.parameters, *(tensors[f"parameters.{name}"] for name in PARAMETERS))
     targets = Targets.from_dict(part(tensors, TARGETS))
     climatology = Climatology.from_dict(part(tensors, CLIMATOLOGY))
-    generator = Generator.build(config, grid, standardisation, parameters, content["thresholds"], targets, climatology)
+    increments = Increments.from_dict(part(tensors, INCREMENTS))
+    budget = Budget.from_dict(part(tensors, BUDGET))
+    generator = Generator.build(
+        config, grid, standardisation, parameters, content["thresholds"], targets, climatology, increments, budget
+    )
     load_weights(generator.denoiser.network, tensors, folder / WEIGHTS)
     return replace(generator, step=content["step"])
 

@@ -11,9 +11,8 @@ import torch
 from torch import Tensor
 
 from halocline.flow.noise import Noise
-from halocline.flow.sampler import AncestralSampler, DDIMSampler, EulerSampler, HeunSampler, Sampler
+from halocline.flow.sampler import Sampler
 from halocline.flow.tiled import TiledDenoiser
-from halocline.flow.times import uniform_times
 from halocline.inference.guidance import Told
 from halocline.inference.primal_dual import PrimalDualSampler
 from halocline.mesh.communicator import Communicator, Serial
@@ -31,6 +30,7 @@ from halocline.run.progress import Reporter
 from halocline.run.run_folder import load_generator
 from halocline.run.sample_files import merge, show, write
 from halocline.run.sample_options import SampleOptions, requested_parameters, told_to_members
+from halocline.run.samplers import plain_sampler
 from halocline.run.teams import Team, form_team
 from halocline.state.state import Channels, Standardisation
 from halocline.state.variables import VARIABLES, Variable
@@ -54,6 +54,8 @@ def sample(run: Path, arguments: Sequence[str], comm: Communicator | Serial) -> 
         options = build(SampleOptions, apply_overrides({}, overrides), "")
         check_file(Path(options.output))
         generator = load_generator(run, options.sampling)
+        if generator.config.forecast:
+            raise ValueError(f"{run} makes forecasts, not states: use `halocline forecast`.")
         check_coarse(generator)
         wanted = requested_parameters(generator, options)  # refused here, while all ranks listen
         for text in generator.parameters.beyond(wanted[0]) if comm.is_root else ():
@@ -226,7 +228,8 @@ def keyed_noise(
     """Returns the draws of the sampler, zero on land: draw 0 is the start, draw n + 1 belongs to step n."""
     channels = generator.channels
     noise, stream = Noise.build(layout, channels.points, channels.signs), stream_of(generator.config.data)
-    return lambda draw: noise.draw(seed, members, stream, draw) * mask
+    start = generator.config.sampling.noise
+    return lambda draw: noise.draw(seed, members, stream, draw) * (mask if draw or start == 1 else start * mask)
 
 
 def build_sampler(
@@ -235,7 +238,7 @@ def build_sampler(
     noise: Callable[[int], Tensor],
     progress: Callable[[int, float, float], None],
 ) -> Sampler:
-    """Builds the sampler that the configuration names, on a uniform grid of path time.
+    """Builds the sampler that the configuration names, with its constraints.
 
     Arguments:
         generator: Gives the configuration.
@@ -245,14 +248,8 @@ def build_sampler(
     """
     if isinstance(constrained, TiledDenoiser):
         constrained = Constrained(constrained)
-    sampling, denoiser = generator.config.sampling, constrained.denoiser
-    times = uniform_times(sampling.steps)
-    kinds = {"euler": EulerSampler, "heun": HeunSampler, "ddim": DDIMSampler}
-    sampler: Sampler
-    if sampling.sampler == "ancestral":
-        sampler = AncestralSampler(denoiser, times, noise, progress=progress)
-    else:
-        sampler = kinds[sampling.sampler](denoiser, times, progress=progress)
+    sampling = generator.config.sampling
+    sampler = plain_sampler(sampling, constrained.denoiser, noise, progress)
     if constrained.multipliers is None:
         return sampler
     return PrimalDualSampler(

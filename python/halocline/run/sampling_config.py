@@ -17,8 +17,13 @@ class SamplingConfig:
     """How to sample.
 
     Attributes:
-        sampler: "euler", "heun", "ddim" or "ancestral".
-        steps: Steps from noise to data.
+        sampler: "euler", "heun", "multistep", "ddim" or "ancestral".
+        steps: Steps from noise to data. Heun takes two evaluations a step but the last, the others one.
+        times: Where the steps lie in path time: "uniform", or "logistic" (shorter towards the data).
+        noise: Standard deviation of the noise that a sample starts from; more than 1 spreads an ensemble wider than the
+            network has learned.
+        long_waves: Factor on the waves of that noise that are longer than some ten halos, in forecasts: more than 1
+            spreads an ensemble wider and leaves its small scales as they are; see `run.long_waves`.
         tile_batch: Windows in one network evaluation; part of what fixes the bits.
         precision: "fp32" or "bf16".
         constraints: What samples are to meet, "none" or joined by "+": means of the levels ("ts" temperature and
@@ -41,6 +46,9 @@ class SamplingConfig:
 
     sampler: str = "heun"
     steps: int = 20
+    times: str = "uniform"
+    noise: float = 1.0
+    long_waves: float = 1.0
     tile_batch: int = 8
     precision: str = "fp32"
     constraints: str = "none"
@@ -80,7 +88,10 @@ class SamplingConfig:
                 "sampling.constraints asks for stability with sampling.constraint_form 'state', expected 'estimate' or "
                 "'multipliers': a noisy state has no stable columns."
             )
-        one_of("sampling.sampler", self.sampler, ("euler", "heun", "ddim", "ancestral"))
+        one_of("sampling.sampler", self.sampler, ("euler", "heun", "multistep", "ddim", "ancestral"))
+        one_of("sampling.times", self.times, ("uniform", "logistic"))
+        at_least("sampling", self, "noise", 0)
+        at_least("sampling", self, "long_waves", 0)
         one_of("sampling.precision", self.precision, ("fp32", "bf16"))
         if self.steps < 1 or self.tile_batch < 2:
             raise ValueError(

@@ -33,6 +33,7 @@ class ScaleWindows:
             ValueError: No window there owns enough water, or the grid cannot be coarsened so.
         """
         grid, channels, lattice = store.grid_at(scale), generator.channels, generator.lattice
+        stored = generator.stored
         training, standardisation = generator.config.training, generator.standardisation
         cells = CellMap.build(grid, lattice.tile)
         if training.windows == "free":
@@ -42,10 +43,10 @@ class ScaleWindows:
         climatology = generator.climatology
         reference = standardisation.reference[None] if climatology is None else climatology.components
         if scale != 1:
-            coarsen = Coarsening.build(store.grid, scale, channels)
+            coarsen = Coarsening.build(store.grid, scale, stored)
             reference = torch.stack([coarsen.apply(part.double()) for part in reference])
         factor = standardisation.scale.numpy()
-        cutter = WindowCutter(grid, cells, channels, reference.numpy(), factor, lattice.halo, store.chunk)
+        cutter = WindowCutter(grid, cells, stored, reference.numpy(), factor, lattice.halo, store.chunk)
         return cls(windows, cutter)
 
 
@@ -55,10 +56,10 @@ def check_store(store: TrainingStore, generator: Generator) -> None:
     Raises:
         ValueError: It has other channels, another grid, lacks a scale, or holds nothing to train on.
     """
-    if store.channels != generator.channels or store.grid.shape != generator.grid.shape:
+    if store.channels != generator.stored or store.grid.shape != generator.grid.shape:
         raise ValueError(
             f"Training store has {store.channels.count} channels on a grid of {store.grid.shape} cells, expected "
-            f"{generator.channels.count} on {generator.grid.shape}: use the store of this grid and these variables."
+            f"{generator.stored.count} on {generator.grid.shape}: use the store of this grid and these variables."
         )
     config = generator.config
     for key, scales in (("training.scales", config.training.scales), ("coarse.factor", (config.coarse.factor,))):

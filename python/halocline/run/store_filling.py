@@ -71,7 +71,7 @@ class Filling:
     def _fill(self) -> None:
         comm, found = self.comm, None
         with comm.together():
-            self.channels = Channels.build(self.config.data.variables, self.grid)
+            self.channels = Channels.build(self.config.data.stored, self.grid)
             self.lattice = Lattice.from_grid(self.grid, self.config.lattice.tile, self.config.lattice.halo)
             if comm.is_root:
                 self.manifest = self._begin()
@@ -105,7 +105,7 @@ class Filling:
         stores.check_vacant(self.path)
         data = self.config.data
         return {
-            "variables": data.variables, "scales": self.config.store_scales,
+            "variables": data.stored, "scales": self.config.store_scales,
             "chunk": self.config.lattice.tile, "grid": self.grid.fingerprint(), "settings": settings(self.config),
             "count": 0, "sources": [], "origin": [], "parameters": {name: [] for name in data.parameters},
             "records": {name: [] for name in (*STAMPS, "trajectory", "held_out")},
@@ -191,7 +191,8 @@ class Filling:
         for name in STAMPS:
             records[name] += getattr(stamps, name).tolist()
         records["trajectory"] = trajectories(np.array(records["time"], float)).tolist()
-        records["held_out"] += held_out(self.config.data, stamps.year).tolist()
+        year, run = np.array(records["year"]), np.array(records["trajectory"])
+        records["held_out"] = held_out(self.config.data, year, run).tolist()
         for name, x in parameters.items():
             self.manifest["parameters"][name] += x[taken].tolist()
         self._remember(taken)

@@ -15,10 +15,13 @@ from halocline.run.config import DataConfig, RunConfig
 __all__ = ["check_settings", "held_out", "lacking", "matched", "settings"]
 
 
-def held_out(data: DataConfig, years: np.ndarray) -> np.ndarray:
-    """Whether states of these years are for validation only."""
-    held = data.held_out_years
-    return np.zeros(len(years), bool) if held is None else (years >= held[0]) & (years <= held[1])
+def held_out(data: DataConfig, years: np.ndarray, runs: np.ndarray | None = None) -> np.ndarray:
+    """Whether states of these years, and of these runs of the model where they are given, are for validation only."""
+    held = np.zeros(len(years), bool)
+    for limits, values in ((data.held_out_years, years), (data.held_out_trajectories, runs)):
+        if limits is not None and values is not None:
+            held |= (values >= limits[0]) & (values <= limits[1])
+    return held
 
 
 def wanted(data: DataConfig, years: np.ndarray) -> np.ndarray:
@@ -85,7 +88,7 @@ def settings(config: RunConfig) -> dict[str, Any]:
         "data.variables": list(data.variables), "data.parameters": list(data.parameters),
         "data.equation_of_state": data.equation_of_state, "data.coefficients": dict(data.coefficients),
         "data.free_surface": data.free_surface, "data.coarsen": data.coarsen,
-        "lattice.tile": list(config.lattice.tile),
+        "lattice.tile": list(config.lattice.tile), "data.forcing": list(data.forcing),
     }  # fmt: skip
 
 
@@ -95,7 +98,8 @@ def check_settings(config: RunConfig, store: TrainingStore) -> None:
     Raises:
         ValueError: One differs, or states lie outside of the years wanted; the sentence names it.
     """
-    made = {"data.coarsen": 1} | store.manifest["settings"]  # a store older than this setting is not coarsened
+    # A store older than these settings is not coarsened, and has no forcing.
+    made = {"data.coarsen": 1, "data.forcing": []} | store.manifest["settings"]
     now = settings(config)
     if not set(config.training.scales) <= set(store.scales):
         made["training.scales"], now["training.scales"] = list(store.scales), list(config.training.scales)

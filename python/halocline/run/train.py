@@ -14,14 +14,17 @@ import yaml
 from halocline.io.training_store import TrainingStore
 from halocline.mesh.communicator import Communicator, Serial
 from halocline.mesh.grid import Grid
+from halocline.run.budget_fit import Budget
 from halocline.run.checkpoints import Checkpoint, newest_checkpoint
 from halocline.run.config import RunConfig, build, read_config
 from halocline.run.data import ensure_store
 from halocline.run.dry_run import dry_run
 from halocline.run.engine import leave
 from halocline.run.generator import Generator, Parameters, check_window
+from halocline.run.increments import Increments
 from halocline.run.judging import learn_thresholds
 from halocline.run.loader import WindowLoader
+from halocline.run.pairs import PairLoader
 from halocline.run.run_folder import fingerprints, start_run_folder
 from halocline.run.targets import Targets
 from halocline.run.threads import choose_device, share_cores
@@ -97,7 +100,8 @@ def run_training(
     Collective: yes.
     """
     with comm.together():
-        loader = WindowLoader(store, generator, comm.rank, comm.size)
+        kind = PairLoader if generator.config.forecast else WindowLoader
+        loader = kind(store, generator, comm.rank, comm.size)
     trainer, orderly = None, False
     try:
         if comm.is_root and checkpoint is None:
@@ -156,7 +160,13 @@ def prepare(config: RunConfig, store: TrainingStore) -> Generator:
     season = torch.as_tensor(data.month[seen]).double() / 12 % 1
     targets = Targets.fit(diagnosed, season, parameters.standardise(given), climatology)
     thresholds = learn_thresholds(diagnosed).to_json()
-    return Generator.build(config, store.grid, standardisation, parameters, thresholds, targets, climatology)
+    increments = budget = None
+    if config.forecast:
+        increments = Increments.from_dict({k: torch.as_tensor(x) for k, x in (store.increments() or {}).items()})
+        budget = Budget.from_dict({k: torch.as_tensor(x) for k, x in (store.budget() or {}).items()})
+    return Generator.build(
+        config, store.grid, standardisation, parameters, thresholds, targets, climatology, increments, budget
+    )
 
 
 def standardise(

@@ -15,12 +15,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from halocline.flow.censored import censored_loss
 from halocline.flow.denoiser import PreconditionedDenoiser, training_loss
 from halocline.io.training_store import TrainingStore
 from halocline.mesh.communicator import Communicator, Serial
 from halocline.run.checkpoints import Checkpoint, mark_best, remove_old, write_checkpoint
 from halocline.run.config import TrainingConfig, write_config
 from halocline.run.engine import Engine
+from halocline.run.forecast_validation import validate_forecast
 from halocline.run.generator import Generator, with_weights
 from halocline.run.loader import Batch, WindowLoader
 from halocline.run.memory import resident
@@ -212,9 +214,13 @@ class Trainer:
         """Adds the gradient of a micro-batch and returns its part of the loss."""
         here = {name: x.to(self.device) for name, x in batch.conditions.items()}
         x0, z, t, wet = (x.to(self.device) for x in (batch.x0, batch.z, batch.t, batch.wet))
-        loss = training_loss(
-            self.denoiser, x0, z, t, wet, batch.wet_count, conditions=here, owned=self.owned
-        )
+        if batch.bounds is None:
+            loss = training_loss(
+                self.denoiser, x0, z, t, wet, batch.wet_count, conditions=here, owned=self.owned
+            )
+        else:
+            bounds = batch.bounds.to(self.device)
+            loss = censored_loss(self.denoiser, x0, z, t, wet, batch.wet_count, bounds, here, self.owned)
         self.engine.backward(loss.total)
         noise.add(batch.t, loss.per_sample.cpu(), wet[..., self.owned, self.owned].sum((1, 2, 3)).cpu())
         return float(loss.total.detach())
@@ -224,9 +230,15 @@ class Trainer:
         return f"the last good checkpoint is {self.checkpoint}" if self.checkpoint else "there is no checkpoint yet"
 
     def _check_divergence(self) -> None:
-        """Ends a training whose loss has grown far beyond its lowest."""
-        lowest = max(self.history.lowest, LEAST)
-        if self.history.mean > self.config.divergence * lowest:
+        """Ends a training whose loss has grown far beyond its lowest; of a likelihood, whose exponential has."""
+        forecast = self.generator.config.forecast
+        if forecast and forecast.loss == "censored":
+            lowest = self.history.lowest
+            beyond = self.history.mean > lowest + math.log(self.config.divergence)
+        else:
+            lowest = max(self.history.lowest, LEAST)
+            beyond = self.history.mean > self.config.divergence * lowest
+        if beyond:
             raise Failed(
                 f"The loss is {self.history.mean:.4g} at step {self.step} (mean of {WINDOW} steps), expected at most "
                 f"training.divergence = {self.config.divergence:g} times its lowest, {lowest:.4g}; "
@@ -243,7 +255,8 @@ class Trainer:
             return False
         weights = gather_averages(self.engine, self.shapes, self.comm)
         generator = with_weights(self.generator, weights, self.step)
-        scores = validate(generator, self.store, self.comm, self.config.validation_members, self.config.seed)
+        check = validate_forecast if generator.config.forecast else validate
+        scores = check(generator, self.store, self.comm, self.config.validation_members, self.config.seed)
         log.scores(self.step, scores)
         better = scores["score"] < self.history.best
         self.history.best = min(self.history.best, scores["score"])

@@ -41,11 +41,13 @@ class Channels:
         variables: Rows of the variable table, in channel order.
         channels: Levels that have a wet cell at the variable's point.
         nk: Levels of the grid.
+        unstaggered: Whether the grid has all its points where T points lie.
     """
 
     variables: tuple[Variable, ...]
     channels: tuple[Channel, ...]
     nk: int
+    unstaggered: bool = False
 
     @classmethod
     def build(cls, names: Sequence[str], grid: Grid) -> Channels:
@@ -74,7 +76,7 @@ class Channels:
                 )
             for level in levels:
                 channels.append(Channel(row, int(level), len(channels)))
-        return cls(variables, tuple(channels), grid.nk)
+        return cls(variables, tuple(channels), grid.nk, grid.unstaggered)
 
     @property
     def count(self) -> int:
@@ -83,8 +85,8 @@ class Channels:
 
     @property
     def points(self) -> tuple[str, ...]:
-        """Point of the C-grid of each channel."""
-        return tuple(channel.variable.point for channel in self.channels)
+        """Point of the C-grid of each channel; "T" for all where the grid is not staggered."""
+        return tuple("T" if self.unstaggered else channel.variable.point for channel in self.channels)
 
     @property
     def signs(self) -> tuple[int, ...]:

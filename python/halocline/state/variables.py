@@ -95,6 +95,19 @@ _TABLE = (
         "ice_v", "V", -1, "2d", "m/s", (-10.0, 10.0), "vice", "v_ice", "", "siv",
         "sea ice velocity along j, at V points", "sea_ice_y_velocity",
     ),
+    # Forcing: told to a forecast, never generated.
+    Variable(
+        "wind_u", "T", -1, "2d", "m/s", (-100.0, 100.0), "", "", "", "uas",
+        "wind at 10 m along i", "x_wind",
+    ),
+    Variable(
+        "wind_v", "T", -1, "2d", "m/s", (-100.0, 100.0), "", "", "", "vas",
+        "wind at 10 m along j", "y_wind",
+    ),
+    Variable(
+        "air_temperature", "T", 1, "2d", "degC", (-100.0, 60.0), "", "", "", "tas",
+        "air temperature at 2 m", "air_temperature",
+    ),
 )  # fmt: skip
 
 VARIABLES: Mapping[str, Variable] = MappingProxyType({row.name: row for row in _TABLE})

@@ -1,0 +1,193 @@
+"""Forecasts of sea ice from starts in runs of the model that were held out, scored against what the model did.
+
+A forecast is named as NAME=RUN[,key=value...], where the keys are those of the section `sampling`, so that one table
+holds several generators, or several samplers of one: with few evaluations and with many.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+from torch import Tensor
+
+from halocline.io.models import StateSource, open_states
+from halocline.io.nemo import States
+from halocline.mesh.communicator import Serial
+from halocline.mesh.layout import Layout
+from halocline.run.coherence import measure_coherence, print_coherence, write_coherence
+from halocline.run.config import parse_overrides
+from halocline.run.forecast_maps_figure import Example
+from halocline.run.forecast_report import leave_report
+from halocline.run.forecast_score_baselines import Baselines, Training, add_baselines, fit_baselines
+from halocline.run.forecast_score_cases import Case
+from halocline.run.forecast_score_drift import DRIFT_HOURS
+from halocline.run.forecast_scores import score_forecasts
+from halocline.run.forecast_step import Stepper
+from halocline.run.generator import Generator
+from halocline.run.progress import Reporter
+from halocline.run.run_folder import load_generator
+
+
+@dataclass(frozen=True)
+class Trajectories:
+    """States and forcing of the runs of the model.
+
+    Attributes:
+        fields: Variable to shape (run, time, nj, ni), 0 on land.
+        step: Hours between states.
+    """
+
+    fields: dict[str, np.ndarray]
+    step: float
+
+    @classmethod
+    def read(cls, source: StateSource) -> Trajectories:
+        """Reads runs of equal length."""
+        time = source.stamps.time
+        count = int(np.flatnonzero(np.diff(time) <= 0)[0]) + 1
+        states = source.read(np.arange(len(source)))
+        fields = {k: np.nan_to_num(x[:, 0]).reshape(-1, count, *x.shape[2:]) for k, x in states.fields.items()}
+        return cls(fields, float(24 * (time[1] - time[0])))
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A forecast to be made: its name, its generator, and how many members it has."""
+
+    name: str
+    generator: Generator
+    members: int
+
+    @classmethod
+    def parse(cls, text: str, members: int) -> Entry:
+        """Reads NAME=RUN[,key=value...]."""
+        name, _, rest = text.partition("=")
+        run, *overrides = rest.split(",")
+        generator = load_generator(Path(run), parse_overrides(overrides))
+        return cls(name, generator, 1 if generator.config.forecast.deterministic else members)
+
+
+def make(entry: Entry, run: dict[str, np.ndarray], first: int, every: int, lead: float, steps: int, seed: int) -> dict:
+    """Makes the members of a forecast of one start, variable to shape (member, time, nj, ni)."""
+    generator = entry.generator
+    names, forcing = generator.config.data.variables, generator.config.data.forcing
+    layout = Layout.build(generator.lattice, Serial())
+    stepper = Stepper.build(generator, layout)
+    start = layout.cut(np.stack([run[name][first] for name in names]))
+    x = torch.where(stepper.mask, torch.as_tensor(start).float(), 0)
+    x = x.expand(entry.members, *x.shape).contiguous()
+    made = [whole(x, layout)]
+    for n in range(steps):
+        told = [np.stack([run[name][first + (n + k) * every] for name in forcing]) for k in (0, 1)]
+        x = stepper(x, told, lead, n, seed, range(entry.members))
+        made.append(whole(x, layout))
+    stacked = np.stack(made, axis=1)
+    return {name: stacked[:, :, channel] for channel, name in enumerate(names)}
+
+
+def whole(x: Tensor, layout: Layout) -> np.ndarray:
+    """Members on the whole grid, shape (member, channel, nj, ni)."""
+    return np.asarray(layout.collect(x))
+
+
+def cases(arguments: argparse.Namespace, entries: list[Entry], data: Trajectories) -> Iterator[Case]:
+    """Makes all forecasts of each start in turn, or takes those that were made."""
+    every = round(arguments.lead / data.step)
+    length = next(iter(data.fields.values())).shape[1]
+    firsts = np.linspace(0, length - 1 - arguments.steps * every, arguments.starts).astype(int).tolist()
+    places = [(run, first) for run in arguments.runs for first in firsts]
+    hours = tuple(arguments.lead * n for n in range(arguments.steps + 1))
+    with Reporter("forecasts", len(places) * len(entries)) as reporter:
+        for number, (run, first) in enumerate(places):
+            here = {name: x[run] for name, x in data.fields.items()}
+            made = {}
+            for entry in entries:
+                path = arguments.folder / f"{entry.name}_{run}_{first}.npz".replace(" ", "_")
+                if not path.exists():
+                    np.savez(path, **make(entry, here, first, every, arguments.lead, arguments.steps, number))
+                with np.load(path) as file:
+                    made[entry.name] = dict(file)
+                reporter.advance(entry.name)
+            places_in_run = slice(first, first + arguments.steps * every + 1, every)
+            state = entries[0].generator.config.data.variables
+            cut = {name: x[places_in_run] for name, x in here.items()}
+            truth = {name: cut[name] for name in state}
+            yield Case(hours, truth, made, {k: x for k, x in cut.items() if k not in state})
+
+
+def main() -> None:
+    """Makes and scores."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("states", help="trajectories with forcing, such as those of the training")
+    parser.add_argument("forecasts", nargs="+", metavar="NAME=RUN[,key=value]", help="the first is drawn")
+    parser.add_argument("--folder", type=Path, default=Path("ice_study"), help="what is left (%(default)s)")
+    parser.add_argument("--runs", type=int, nargs="+", default=[6, 7], help="runs to forecast (%(default)s)")
+    parser.add_argument("--train", type=int, nargs="+", default=list(range(6)), help="of the baselines (%(default)s)")
+    parser.add_argument("--starts", type=int, default=4, help="in each run (%(default)s)")
+    parser.add_argument("--lead", type=float, default=12.0, help="hours of a step (%(default)s)")
+    parser.add_argument("--steps", type=int, default=10, help="steps (%(default)s)")
+    parser.add_argument("--members", type=int, default=8, help="of an ensemble (%(default)s)")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    arguments.folder.mkdir(parents=True, exist_ok=True)
+    entries = [Entry.parse(text, arguments.members) for text in arguments.forecasts]
+    generator = entries[0].generator
+    source = open_states(arguments.states, generator.config.data.stored, generator.grid)
+    data = Trajectories.read(source)
+    baselines = fit(arguments, generator, data)
+    found = map(partial(add_baselines, baselines=baselines, grid=generator.grid), cases(arguments, entries, data))
+    kept: list[Case] = []
+    ends: dict[int, list[Case]] = {n: [] for n in (1, arguments.steps)}
+
+    def remember(case: Case) -> Case:
+        kept[:] = [case]
+        for n, cut in ends.items():
+            cut.append(only(case, n, entries[0].name))
+        return case
+
+    scores = score_forecasts(map(remember, found), generator.grid)
+    example = Example(kept[0], entries[0].name, arguments.lead * min(arguments.steps, 4), DRIFT_HOURS)
+    leave_report(arguments.folder, scores, generator.grid, example)
+    for n, cut in ends.items():
+        print(f"\nseams of {entries[0].name} after {arguments.lead * n:g} h, against the model at the same times")
+        coherence = measure_coherence(*states_of(cut, entries[0].name), generator.grid, generator.lattice)
+        print_coherence(coherence, Console(width=100))
+        write_coherence(arguments.folder / f"seams_{arguments.lead * n:g}h.csv", coherence)
+
+
+def only(case: Case, n: int, name: str) -> Case:
+    """A case cut to one time and one forecast."""
+    cut = {variable: x[:, n] for variable, x in case.forecasts[name].items()}
+    return Case((case.hours[n],), {variable: x[n] for variable, x in case.truth.items()}, {name: cut})
+
+
+def states_of(cases: list[Case], name: str) -> tuple[States, States]:
+    """Members and truths of all starts, as states of one month."""
+    sets = []
+    for fields in ([case.forecasts[name] for case in cases], [{k: x[None] for k, x in c.truth.items()} for c in cases]):
+        joined = {k: np.concatenate([f[k] for f in fields])[:, None] for k in fields[0]}
+        count = len(next(iter(joined.values())))
+        zero = np.zeros(count)
+        sets.append(States(joined, zero.astype(int), zero.astype(int) + 1, zero, zero, {}))
+    return sets[0], sets[1]
+
+
+def fit(arguments: argparse.Namespace, generator: Generator, data: Trajectories) -> Baselines:
+    """Fits the baselines to the runs that were learned from."""
+    chosen = {name: x[arguments.train] for name, x in data.fields.items()}
+    names = generator.config.data.variables
+    training = Training(
+        {k: chosen[k] for k in names}, {k: x for k, x in chosen.items() if k not in names}, data.step
+    )
+    return fit_baselines(training, generator.grid, tuple(arguments.lead * (n + 1) for n in range(arguments.steps)))
+
+
+if __name__ == "__main__":
+    main()

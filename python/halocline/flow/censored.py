@@ -1,0 +1,144 @@
+r"""Censored flow matching: data that lie on their physical bounds, such as open water, undamaged ice, full cover.
+
+The latent state may lie beyond a bound; what is observed is clipped to it. Given the noisy state, a preconditioned
+denoiser (`halocline.flow.denoiser`) and a learned scale s for each channel say
+
+.. math::
+    x_0^\mathrm{latent} \sim \mathcal{N}\big(m, (c_\mathrm{out} s)^2\big), \qquad
+    e = \frac{x_0 - m}{c_\mathrm{out} s} = \frac{F^\star - F}{s},
+
+so that minus the logarithm of the likelihood of an observed value is, up to the constant :math:`\ln c_\mathrm{out}`,
+
+.. math::
+    \ell = \begin{cases}
+    \tfrac12 e^2 + \ln s + \tfrac12 \ln 2\pi & \text{between the bounds} \\
+    -\ln \Phi(e) & \text{at the lower bound} \\
+    -\ln \Phi(-e) & \text{at the upper bound.}
+    \end{cases}
+
+A value at a bound thus pulls the mean no further than beyond it. Samplers see a mean that is clipped to the bounds
+(`BoundedDenoiser`), and end exactly on them.
+
+Reference: Finn et al., 2025, GenSIM (arXiv 2508.14984), there for :math:`c_\mathrm{out} = t`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from halocline.flow.denoiser import Denoiser, Loss, Posterior, PreconditionedDenoiser
+from halocline.flow.networks.unet import TimeFeatures
+from halocline.flow.path import Path, Time, align
+
+__all__ = ["BoundedDenoiser", "ScaledNetwork", "censored_loss"]
+
+HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
+HIDDEN = 64  # units of the network that gives the scale
+LOWEST, HIGHEST = -6.0, 3.0  # of ln s: a channel that is known to a four-hundredth is known
+
+
+class ScaledNetwork(nn.Module):
+    r"""A network, and beside it a small one that gives :math:`\ln s` of each channel from path time and conditions.
+
+    Called as a network, it is one; with `scaled` it returns :math:`\ln s`, shape (sample, channel), too. Untrained, s
+    is 1. Samplers do not need s.
+
+    Arguments:
+        network: F.
+        channels: Channels of the state.
+        conditions: Numbers of the conditions per sample.
+    """
+
+    def __init__(self, network: nn.Module, channels: int, conditions: int) -> None:
+        super().__init__()
+        self.network, self.channels = network, channels
+        self.time = TimeFeatures()
+        self.scale = nn.Sequential(
+            nn.Linear(2 * len(self.time.frequencies) + conditions, HIDDEN), nn.SiLU(), nn.Linear(HIDDEN, channels)
+        )
+        for parameter in self.scale[-1].parameters():
+            nn.init.zeros_(parameter)
+
+    def forward(
+        self, x: Tensor, t: Tensor, static: Tensor, conditions: Tensor, cells: Tensor, scaled: bool = False
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """Evaluates both; arguments as of the network."""
+        f: Tensor = self.network(x, t, static=static, conditions=conditions, cells=cells)
+        if not scaled:
+            return f
+        log_s = self.scale(torch.cat([self.time(t), conditions], dim=1))
+        return f, log_s.float().clamp(LOWEST, HIGHEST)
+
+
+def censored_loss(
+    denoiser: PreconditionedDenoiser,
+    x0: Tensor,
+    z: Tensor,
+    t: Time,
+    wet: Tensor,
+    wet_count: float,
+    bounds: Tensor,
+    conditions: Mapping[str, Tensor],
+    owned: slice = slice(None),
+) -> Loss:
+    r"""Computes the mean of :math:`\ell` over wet, owned values; see the module.
+
+    Arguments:
+        denoiser: Its network is a `ScaledNetwork`.
+        x0, z, t, wet, wet_count, conditions, owned: See `halocline.flow.denoiser.training_loss`.
+        bounds: -1 where x0 lies on its lower bound, 1 on its upper, 0 between, shape of x0.
+
+    Returns:
+        As `training_loss`; an untrained network has a loss near 1.4, and a trained one may have a negative one.
+
+    Raises:
+        ValueError: The wet count is not positive.
+
+    Collective: no; the caller sums over ranks.
+    """
+    if not wet_count > 0:
+        raise ValueError(f"Wet count of the batch must be positive, got {wet_count}: draw samples with water.")
+    x0, z = torch.where(wet, x0, 0), torch.where(wet, z, 0)
+    alpha = align(denoiser.path.alpha(t), x0).to(x0)
+    sigma = align(denoiser.path.sigma(t), x0).to(x0)
+    f, log_s = denoiser.estimate_scaled(alpha * x0 + sigma * z, t, conditions, owned)
+    target = denoiser.target(x0[..., owned, owned], z[..., owned, owned], t)
+    log_s = log_s[:, :, None, None]
+    e = (target - f) * torch.exp(-log_s)
+    side = bounds[..., owned, owned]
+    inside = 0.5 * e.square() + log_s + HALF_LOG_2PI
+    beyond = -torch.special.log_ndtr(torch.where(side > 0, -e, e))
+    here = wet[..., owned, owned]
+    loss = torch.where(here, torch.where(side == 0, inside, beyond), 0)
+    sums = loss.sum((-3, -2, -1))
+    counts = here.expand_as(loss).sum((-3, -2, -1))
+    return Loss(sums.sum() / wet_count, sums.detach() / counts.clamp(min=1))
+
+
+@dataclass(frozen=True)
+class BoundedDenoiser:
+    """A denoiser whose mean stays within bounds: :math:`m \\leftarrow \\min(\\max(m, b_-), b_+)`.
+
+    Attributes:
+        denoiser: The one that is bounded.
+        low, high: Bounds in units of the state, broadcastable to it; infinite where there are none.
+    """
+
+    denoiser: Denoiser
+    low: Tensor
+    high: Tensor
+
+    @property
+    def path(self) -> Path:
+        """The path on which the noisy states lie."""
+        return self.denoiser.path
+
+    def __call__(self, x: Tensor, t: Time) -> Posterior:
+        """Denoises and clips. Collective: if the denoiser is."""
+        found = self.denoiser(x, t)
+        return replace(found, mean=found.mean.clamp(self.low, self.high))

@@ -1,0 +1,55 @@
+"""The section `forecast` of a configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from halocline.run.config_reader import one_of
+
+__all__ = ["ForecastConfig"]
+
+
+@dataclass(frozen=True)
+class ForecastConfig:
+    """What a forecast generator learns: the change of the state over a lead, given the state and the forcing.
+
+    Attributes:
+        leads: Hours from the state that is given to the one that is made; all of them are learned, and any lead between
+            the shortest and the longest can be asked for. None: the run is one of a generator of states.
+        loss: "censored", the likelihood of `flow.censored` (values on their bounds are told from those near them), or
+            "squared".
+        deterministic: Learn the mean of what can follow instead of its distribution: one evaluation without noise.
+    """
+
+    leads: tuple[float, ...] = ()
+    loss: str = "censored"
+    deterministic: bool = False
+
+    def __post_init__(self) -> None:
+        one_of("forecast.loss", self.loss, ("censored", "squared"))
+        ascending = all(a < b for a, b in zip(self.leads, self.leads[1:], strict=False))
+        if any(not lead > 0 for lead in self.leads) or not ascending:
+            raise ValueError(f"forecast.leads is {list(self.leads)}, expected positive hours in ascending order.")
+
+    def __bool__(self) -> bool:
+        """Whether the run is one of forecasts."""
+        return bool(self.leads)
+
+    def check(self, forcing: Sequence[str], centre: str, factor: int) -> None:
+        """Refuses what forecasts cannot be made of.
+
+        Raises:
+            ValueError: Forcing without leads; or another centre than "level"; or a cascade.
+        """
+        if not self:
+            if forcing:
+                raise ValueError(
+                    f"data.forcing is {', '.join(forcing)}, but forecast.leads is empty, expected leads: only a "
+                    "forecast is told forcing; leave it out otherwise."
+                )
+            return
+        if centre != "level":
+            raise ValueError(f"training.centre is '{centre}' with forecast.leads, expected 'level': set it.")
+        if factor != 1:
+            raise ValueError(f"coarse.factor is {factor} with forecast.leads, expected 1: forecasts have one level.")

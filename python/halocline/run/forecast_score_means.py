@@ -1,0 +1,182 @@
+"""From means over starts to scores: roots and ratios, one entry for each lead."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from halocline.physics.ensembles import EnsembleScores, RankHistogram, spread_skill
+from halocline.physics.ice_edge import Reliability
+
+__all__ = ["IceScores", "Means", "VariableScores", "ice_scores", "variable_scores"]
+
+Row = tuple[float, ...]
+Rows = tuple[Row, ...]
+
+
+class Means:
+    """Sums of named numbers and vectors by lead.
+
+    Arguments:
+        times: Number of times, the start included.
+    """
+
+    def __init__(self, times: int) -> None:
+        self.counts = [0] * times
+        self.sums: list[dict[str, np.ndarray]] = [{} for _ in range(times)]
+
+    def add(self, n: int, found: Mapping[str, Any]) -> None:
+        """Adds a start at time n; a name may be missing."""
+        self.counts[n] += 1
+        for name, value in found.items():
+            self.sums[n][name] = self.sums[n].get(name, 0.0) + np.asarray(value, np.float64)
+
+    def mean(self, name: str) -> np.ndarray:
+        """Means at all leads, shape (lead); NaN where there are none."""
+        sums = (sums.get(name, np.nan) for sums in self.sums[1:])
+        return np.array([float(x) / max(n, 1) for x, n in zip(sums, self.counts[1:], strict=True)])
+
+    def vectors(self, name: str, by: str = "") -> Rows:
+        """Means at all leads of a vector, over starts or over what another name counts; empty where there are none."""
+        result = []
+        for sums, n in zip(self.sums[1:], self.counts[1:], strict=True):
+            count = float(sums.get(by, 0.0)) if by else n
+            result.append(tuple((sums[name] / count).tolist()) if name in sums and count else ())
+        return tuple(result)
+
+
+@dataclass(frozen=True)
+class VariableScores:
+    """Scores of one variable of one forecast, by lead; errors in the unit of the variable.
+
+    Attributes:
+        bias: Of the ensemble mean.
+        rmse: Of the ensemble mean.
+        rmse_members: Of a member.
+        crps: Fair; the mean absolute error of a single member.
+        spread: Standard deviation of the members.
+        spread_skill: 1 where calibrated.
+        sharpness: Energy of gradients over the truth's.
+        fine_scales: Energy of the last third of the wavenumbers over the truth's.
+        lower, upper: Shares of the sea on bounds.
+        true_lower, true_upper: The truth's.
+        violations: Share of the sea beyond bounds.
+        frequency: Rank histogram.
+        departure, outliers: See `RankHistogram`.
+        spectrum, true_spectrum: Geometric means, unit squared times m.
+    """
+
+    bias: Row
+    rmse: Row
+    rmse_members: Row
+    crps: Row
+    spread: Row
+    spread_skill: Row
+    sharpness: Row
+    fine_scales: Row
+    lower: Row
+    upper: Row
+    true_lower: Row
+    true_upper: Row
+    violations: Row
+    frequency: Rows
+    departure: Row
+    outliers: Row
+    spectrum: Rows
+    true_spectrum: Rows
+
+
+def variable_scores(means: Means, members: int) -> VariableScores:
+    """Takes roots and ratios of means over starts. Collective: no."""
+    mse, variance = means.mean("mse"), means.mean("variance")
+    nan = float("nan")
+    pooled = [EnsembleScores(members, nan, e, nan, v, nan) for e, v in zip(mse, variance, strict=True)]
+    frequency = means.vectors("frequency")
+    ranks = [RankHistogram(row) for row in frequency]
+    return VariableScores(
+        bias=_row(means.mean("bias")),
+        rmse=_row(np.sqrt(mse)),
+        rmse_members=_row(np.sqrt(means.mean("mse_members"))),
+        crps=_row(means.mean("crps")),
+        spread=_row(np.sqrt(variance)),
+        spread_skill=tuple(spread_skill(one) for one in pooled),
+        sharpness=_ratio(means, "gradient"),
+        fine_scales=_ratio(means, "fine"),
+        lower=_row(means.mean("forecast_lower")),
+        upper=_row(means.mean("forecast_upper")),
+        true_lower=_row(means.mean("truth_lower")),
+        true_upper=_row(means.mean("truth_upper")),
+        violations=_row(means.mean("forecast_beyond")),
+        frequency=frequency,
+        departure=tuple(rank.departure if rank.frequency else nan for rank in ranks),
+        outliers=tuple(rank.outliers if rank.frequency else nan for rank in ranks),
+        spectrum=_spectra(means, "forecast"),
+        true_spectrum=_spectra(means, "truth"),
+    )
+
+
+def _row(values: np.ndarray) -> Row:
+    return tuple(values.tolist())
+
+
+def _ratio(means: Means, name: str) -> Row:
+    """Forecast over truth; NaN where the truth has none."""
+    forecast, truth = means.mean(f"forecast_{name}"), means.mean(f"truth_{name}")
+    return _row(np.divide(forecast, truth, out=np.full_like(truth, np.nan), where=truth > 0))
+
+
+def _spectra(means: Means, side: str) -> Rows:
+    return tuple(tuple(np.exp(row).tolist()) for row in means.vectors(f"{side}_log_power", f"{side}_log_count"))
+
+
+@dataclass(frozen=True)
+class IceScores:
+    """Amounts and places of the ice of one forecast, by lead; of the ensemble where not said otherwise.
+
+    Attributes:
+        iiee: Mean integrated ice-edge error of the members, m2.
+        median_iiee: That of the median forecast, m2.
+        sps: Spatial probability score, m2.
+        extent_bias, area_bias: m2; the extent is that of `physics.ice`, whatever the threshold of the edge.
+        volume_bias, snow_bias: m3.
+        brier, reliability: Of presence; reliability is the first term of the split, 0 at best.
+        share, observed: Shares of the sea and observed frequencies by forecast probability k / M.
+    """
+
+    iiee: Row
+    median_iiee: Row
+    sps: Row
+    extent_bias: Row
+    area_bias: Row
+    volume_bias: Row
+    snow_bias: Row
+    brier: Row
+    reliability: Row
+    share: Rows
+    observed: Rows
+
+
+def ice_scores(means: Means) -> IceScores:
+    """Takes differences, and splits the Brier score of all starts together. Collective: no."""
+    share, covered = means.vectors("share"), means.vectors("covered")
+    tables = [Reliability(w, c) for w, c in zip(share, covered, strict=True)]
+    biases = {
+        key: _row(means.mean(f"forecast_{name}") - means.mean(f"truth_{name}"))
+        for key, name in (
+            ("extent_bias", "ice_extent"), ("area_bias", "ice_area"), ("volume_bias", "ice_volume"),
+            ("snow_bias", "snow_volume"),
+        )
+    }  # fmt: skip
+    return IceScores(
+        iiee=_row(means.mean("iiee")),
+        median_iiee=_row(means.mean("median_iiee")),
+        sps=_row(means.mean("sps")),
+        **biases,
+        brier=tuple(table.brier if table.share else float("nan") for table in tables),
+        reliability=tuple(table.reliability if table.share else float("nan") for table in tables),
+        share=share,
+        observed=tuple(table.observed for table in tables),
+    )

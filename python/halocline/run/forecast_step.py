@@ -1,0 +1,202 @@
+r"""One step of a forecast: members on tiles, from the state at T to the state at :math:`T + \tau`.
+
+.. math::
+    X(T + \tau) = X(T) + s_\tau x_0, \qquad x_0 \sim p(x_0 \mid X(T), \text{forcing at } T \text{ and } T + \tau)
+
+The denoised mean is clipped at every evaluation to :math:`(b_\pm - X(T)) / s_\tau`, and where the sample ends on a
+bound the state has the bound's own bits. At a physical bound that the training states do not reach, what lies beyond is
+reflected: nothing ends there. Then area means are corrected, if asked for (`halocline.run.budget`). What is
+carried from step to step is float32 in physical units, which is also what is written: a forecast that goes on from its
+file goes on with the same bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from halocline.flow.censored import BoundedDenoiser
+from halocline.flow.conditions import CellConditions, extra_count
+from halocline.flow.noise import Noise
+from halocline.flow.tiled import TiledDenoiser
+from halocline.mesh.halo import HaloPlan
+from halocline.mesh.layout import Layout
+from halocline.run.budget import Closure
+from halocline.run.generator import Generator
+from halocline.run.increments import Increments
+from halocline.run.long_waves import amplify_long_waves
+from halocline.run.pairs import BoundsOfStates, level_means
+from halocline.run.samplers import plain_sampler
+
+__all__ = ["Stepper"]
+
+
+@dataclass(frozen=True, eq=False)
+class Stepper:
+    """Makes the steps of a forecast on the tiles of a layout. Built by `build`.
+
+    Attributes:
+        generator: Of forecasts.
+        layout: Who owns which tile.
+        halo: Of the state.
+        cell_conditions: On this rank's windows.
+        noise: Keyed on cells.
+        bounds: Of the state.
+        mask: Wet owned cells, shape (tile, channel, j, i).
+        mean, scale: Of the standardisation of the forcing, shape (forcing).
+        cells: Which cell each position of a window shows, -1 where it lies beyond, shape (tile, window j, window i).
+        wet: Where these are sea, shape (tile, 1, window j, window i).
+        parameters: Physical parameters of the forecast, shape (1, parameter).
+        closure: Of the budget and of drift, if asked for.
+    """
+
+    generator: Generator
+    layout: Layout
+    halo: HaloPlan
+    cell_conditions: CellConditions
+    noise: Noise
+    bounds: BoundsOfStates
+    mask: Tensor
+    mean: np.ndarray
+    scale: np.ndarray
+    cells: np.ndarray
+    wet: np.ndarray
+    parameters: Tensor
+    closure: Closure | None
+
+    @classmethod
+    def build(
+        cls,
+        generator: Generator,
+        layout: Layout,
+        parameters: Sequence[float] = (),
+        budget: bool = False,
+        drift_control: bool = False,
+    ) -> Stepper:
+        """Builds what does not change from step to step.
+
+        Arguments:
+            generator: Of forecasts.
+            layout: Who owns which tile.
+            parameters: Values of `data.parameters`.
+            budget: Whether to close the budget of ice volume.
+            drift_control: Whether to draw back area means that drift.
+
+        Raises:
+            ValueError: The generator is one of states, not of forecasts; or see `check_closure`.
+
+        Collective: yes (builds the halo plan).
+        """
+        with layout.comm.together():
+            if generator.increments is None:
+                raise ValueError(
+                    "The run folder is of a generator of states, expected one of forecasts: train with forecast.leads, "
+                    "or use `halocline sample`."
+                )
+        channels, standardisation, n = generator.channels, generator.standardisation, generator.channels.count
+        cells = layout.lattice.source("T", layout.local)
+        sea = generator.grid.mask("T")[0].reshape(-1)
+        return cls(
+            generator, layout, HaloPlan.build(layout, channels.points, channels.signs),
+            CellConditions.build(generator.grid, layout), Noise.build(layout, channels.points, channels.signs),
+            BoundsOfStates.build(generator), torch.as_tensor(layout.cut(channels.mask(generator.grid))),
+            level_means(standardisation)[n:].numpy(), standardisation.scale[n:].numpy(), cells,
+            np.where(cells >= 0, sea[np.maximum(cells, 0)], False)[:, None],
+            torch.tensor([list(parameters)], dtype=torch.float64),
+            Closure.build(generator, layout, budget, drift_control),
+        )  # fmt: skip
+
+    @torch.no_grad()
+    def __call__(
+        self, x: Tensor, forcing: Sequence[np.ndarray], hours: float, step: int, seed: int, members: Sequence[int]
+    ) -> Tensor:
+        """Makes one step.
+
+        Arguments:
+            x: State at T, physical units, shape (member, tile, channel, j, i), float32, 0 on land.
+            forcing: At T and at the end of the lead, each of shape (forcing, nj, ni), in the order of `data.forcing`.
+            hours: Lead.
+            step: Number of the step, from 0; with seed and member the key of the noise.
+            seed: Of the forecast.
+            members: Numbers of the members.
+
+        Returns:
+            State at the end, like `x`, within its bounds.
+
+        Raises:
+            ValueError: The lead is none that the network has learned; or a member has diverged.
+
+        Collective: yes.
+        """
+        config, increments = self.generator.config, self.generator.increments
+        assert increments is not None
+        scale = increments.at(hours)[: x.shape[2], None, None]
+        low, high = (self._relative(bound, x, scale) for bound in (self.bounds.low, self.bounds.high))
+        denoiser = BoundedDenoiser(self._denoiser(x, forcing, hours), low, high)
+        deterministic = config.forecast.deterministic
+
+        def draw(number: int) -> Tensor:
+            z = self.noise.draw(seed, members, step, number) * self.mask
+            if number:
+                return z
+            halo = self.generator.lattice.halo
+            return amplify_long_waves(config.sampling.noise * z, config.sampling.long_waves, self.halo, halo, self.mask)
+
+        sampler = plain_sampler(config.sampling, denoiser, draw)
+        y = denoiser(torch.zeros_like(x), 1.0).mean if deterministic else sampler(draw(0))
+        new = self._apply(x, y, scale, low, high, members)
+        return new if self.closure is None else self.closure(x, new, forcing, hours)
+
+    @staticmethod
+    def _relative(bound: Tensor, x: Tensor, scale: Tensor) -> Tensor:
+        return ((bound[:, None, None] - x.double()) / scale).float()
+
+    def _denoiser(self, x: Tensor, forcing: Sequence[np.ndarray], hours: float) -> TiledDenoiser:
+        """Binds the network to the state and the forcing."""
+        generator, n = self.generator, len(x)
+        config, halo = generator.config, generator.lattice.halo
+        state = (x.double() - self.bounds.mean[:, None, None]) / self.bounds.scale[:, None, None]
+        state = self.halo.fill(torch.where(self.mask, state, 0).float())
+        told = [self._windows(f).expand(n, -1, -1, -1, -1) for f in forcing]
+        extra = extra_count(config.training.scales, config.training.symmetries)
+        lead = Increments.told(torch.full((n,), hours))
+        parameters = generator.parameters.standardise(self.parameters).float().expand(n, -1)
+        return TiledDenoiser(
+            denoiser=generator.denoiser.eval(),
+            halo=self.halo,
+            cell_conditions=self.cell_conditions,
+            conditions=torch.cat([lead, parameters, torch.zeros(n, extra)], dim=1),
+            mask=self.mask.float(),
+            batch=config.sampling.tile_batch,
+            owned=slice(halo, -halo) if halo else slice(None),
+            precision=config.sampling.precision,
+            context=torch.cat([state, *told], dim=2),
+        )
+
+    def _windows(self, forcing: np.ndarray) -> Tensor:
+        """Cuts standardised forcing, shape (forcing, nj, ni) to (1, tile, forcing, window j, window i), 0 on land."""
+        flat = (forcing.reshape(len(forcing), -1).astype(np.float64) - self.mean[:, None]) / self.scale[:, None]
+        shown = np.moveaxis(flat[:, np.maximum(self.cells, 0)], 0, 1)
+        return torch.from_numpy(np.where(self.wet, shown, 0.0).astype(np.float32))[None]
+
+    def _apply(
+        self, x: Tensor, y: Tensor, scale: Tensor, low: Tensor, high: Tensor, members: Sequence[int]
+    ) -> Tensor:
+        """Adds the change to the state; a change that ends on a bound gives the bound itself."""
+        with self.layout.comm.together():
+            if not bool(y.isfinite().all()):
+                number = members[int((~y.isfinite()).flatten(1).any(dim=1).nonzero()[0])]
+                raise ValueError(
+                    f"Member {number} diverged: the network returned numbers that are not finite; check the forcing, "
+                    "or train longer."
+                )
+        bounds = self.bounds
+        new = (x.double() + scale * y.double()).float()
+        lowest, highest = (b.float()[:, None, None].expand_as(new) for b in (bounds.lowest, bounds.highest))
+        new = torch.where(y <= low, lowest, torch.where(y >= high, highest, new))
+        new = torch.where(new < lowest, 2 * lowest - new, torch.where(new > highest, 2 * highest - new, new))
+        return torch.where(self.mask, new.clamp(lowest, highest), 0)

@@ -1,0 +1,220 @@
+"""`halocline forecast`: what is written, with which bits, after which accidents, and what is refused."""
+
+import json
+import shutil
+from pathlib import Path
+
+import netCDF4
+import numpy as np
+import pytest
+import xarray
+from case import alone, here
+from ice_case import HOURS, NI, NJ, TIMES, sea, trajectories, write_case, write_trajectories
+
+from halocline.io.forecast_store import ForecastStore
+from halocline.state.variables import VARIABLES
+
+NAMES = ("concentration", "thickness", "damage", "snow", "ice_u", "ice_v")
+MASK = sea()
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    """A run folder, trained for a few steps."""
+    config = write_case(tmp_path_factory.mktemp("forecast"))
+    result = here("train", config)
+    assert result.status == 0, result.err
+    return config.parent / "run"
+
+
+def asked(run: Path, output: Path, *arguments: str) -> tuple[str, ...]:
+    """A forecast of four steps of 6 h, three members, from the held-out run."""
+    files = run.parent / "trajectories.nc"
+    usual = (f"start={files}", f"state={2 * TIMES}", f"forcing={files}", "forcing_trajectory=2", "lead=6", "steps=4")
+    return "forecast", str(run), *usual, "members=3", "seed=3", f"output={output}", *arguments
+
+
+def read(path: Path) -> dict[str, np.ndarray]:
+    with xarray.open_zarr(path) as data:
+        return {name: data[name].values for name in NAMES}
+
+
+@pytest.fixture(scope="module")
+def made(run: Path) -> Path:
+    path = run.parent / "forecast.zarr"
+    result = here(*asked(run, path))
+    assert result.status == 0, result.err
+    return path
+
+
+def test_forecast_starts_from_its_start_and_stays_within_bounds(made: Path) -> None:
+    fields = read(made)
+    start = dict(zip(NAMES, ("sic", "sit", "sid", "snt", "siu", "siv"), strict=True))
+    for name, x in fields.items():
+        assert x.shape == (3, 5, NJ, NI)
+        assert np.isnan(x[..., ~MASK]).all() and np.isfinite(x[..., MASK]).all()
+        assert (x[:, 0][:, MASK] == trajectories()[start[name]][2, 0][MASK]).all()
+        low, high = VARIABLES[name].bounds
+        assert low <= x[..., MASK].min() and x[..., MASK].max() <= high
+        assert np.ptp(x[:, 1:, MASK], axis=0).max() > 0  # members differ
+    assert (fields["concentration"][:, 1:] == 1).mean() > 0.01  # on the bound itself
+
+
+def test_file_says_when_its_states_are_and_that_they_are_complete(made: Path) -> None:
+    with xarray.open_zarr(made) as data:
+        first = np.datetime64("2010-01-10T00:00:00")
+        assert (data.time.values == first + np.arange(5) * np.timedelta64(int(HOURS), "h")).all()
+        assert data.complete.values.tolist() == [4, 4, 4]
+        assert data.thickness.attrs["units"] == "m"
+
+
+def test_members_made_one_at_a_time_have_the_same_bits(run: Path, made: Path, tmp_path: Path) -> None:
+    result = here(*asked(run, tmp_path / "one.zarr", "at_once=1"))
+    assert result.status == 0, result.err
+    for name, x in read(tmp_path / "one.zarr").items():
+        assert x.tobytes() == read(made)[name].tobytes(), name
+
+
+def test_seed_and_member_make_the_difference(run: Path, made: Path, tmp_path: Path) -> None:
+    result = here(*asked(run, tmp_path / "other.zarr", "seed=4", "members=1"))
+    assert result.status == 0, result.err
+    assert not np.array_equal(read(tmp_path / "other.zarr")["thickness"][0], read(made)["thickness"][0], equal_nan=True)
+
+
+def test_forecast_that_was_killed_goes_on_with_the_same_bits(run: Path, made: Path, tmp_path: Path) -> None:
+    path = tmp_path / "killed.zarr"
+    program = (
+        "import os, sys\n"
+        "from halocline.io.forecast_store import ForecastStore\n"
+        "count = ForecastStore.count\n"
+        "def die(self, time, members):\n"
+        "    if time == 3 and 1 in members: os._exit(9)\n"  # its tiles are written, but not counted
+        "    count(self, time, members)\n"
+        "ForecastStore.count = die\n"
+        "from halocline.__main__ import app\n"
+        "app(sys.argv[1:])\n"
+    )
+    killed = alone("-c", program, *asked(run, path, "at_once=2"))
+    assert killed.status == 9
+    assert ForecastStore(path).complete().tolist() == [2, 2, -1]
+    whole = read(made)
+    for name, x in read(path).items():  # readable up to the last complete step
+        assert x[:2, :3].tobytes() == whole[name][:2, :3].tobytes()
+    result = here(*asked(run, path))
+    assert result.status == 0, result.err
+    for name, x in read(path).items():
+        assert x.tobytes() == whole[name].tobytes(), name
+
+
+def test_finished_forecast_is_left_alone_and_another_one_refused(run: Path, made: Path) -> None:
+    before = {p: p.stat().st_mtime_ns for p in made.rglob("*") if p.is_file()}
+    assert here(*asked(run, made)).status == 0
+    assert before == {p: p.stat().st_mtime_ns for p in made.rglob("*") if p.is_file()}
+    for argument, sentence in (
+        ("seed=9", "with seed = 3, but now it is 9"), ("steps=3", "of 4 steps, but now steps is 3"),
+    ):  # fmt: skip
+        result = here(*asked(run, made, argument))
+        assert result.status == 1 and sentence in result.sentence
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("steps=9",), "Forcing ends at 2010-01-12T00:00:00"),
+        (("lead=3",), "lead is 3 h, expected one between 6 and 12 h"),
+        (("state=99",), "state is 99, but"),
+        (("members=0",), "members is 0, expected at least 1"),
+        (("forcing=[]",), "forcing is missing, expected files with wind_u, wind_v, air_temperature"),
+        (("parameters.wind=3",), "expected a value for each of none"),
+        (("start=nowhere.nc",), "nowhere.nc does not exist"),
+    ],
+)
+def test_what_cannot_be_forecast_is_a_sentence(run: Path, tmp_path: Path, arguments, sentence: str) -> None:
+    result = here(*asked(run, tmp_path / "x.zarr", *arguments))
+    assert result.status == 1
+    assert sentence in result.sentence
+    assert not (tmp_path / "x.zarr").exists()
+
+
+def test_forcing_may_begin_again(run: Path, tmp_path: Path) -> None:
+    result = here(*asked(run, tmp_path / "long.zarr", "steps=12", "cycle=true", "members=1"))
+    assert result.status == 0, result.err
+    assert np.isfinite(read(tmp_path / "long.zarr")["thickness"][:, :, MASK]).all()
+
+
+def test_start_with_another_mask_is_refused(run: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.nc"
+    write_trajectories(other)
+    with netCDF4.Dataset(other, "a") as file:
+        file["mask"][5, 5] = 0
+    result = here(*asked(run, tmp_path / "x.zarr", f"start={other}"))
+    assert result.status == 1 and "cells of sea" in result.sentence
+
+
+def test_wind_in_another_unit_is_refused(run: Path, tmp_path: Path) -> None:
+    other = tmp_path / "knots.nc"
+    write_trajectories(other)
+    with netCDF4.Dataset(other, "a") as file:
+        file["uas"].units = "knots"
+    result = here(*asked(run, tmp_path / "x.zarr", f"forcing={other}"))
+    assert result.status == 1 and "knots" in result.sentence
+
+
+def test_generators_of_states_and_of_forecasts_are_told_apart(run: Path, tmp_path: Path) -> None:
+    result = here("sample", run, f"output={tmp_path / 'states.nc'}")
+    assert result.status == 1 and "use `halocline forecast`" in result.sentence
+
+
+def test_network_that_returns_nan_ends_the_forecast_with_what_is_complete(run: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(run, folder)
+    program = (
+        "import sys, torch\n"
+        "from halocline.run import forecast_step\n"
+        "step = forecast_step.Stepper.__call__\n"
+        "def spoil(self, x, forcing, hours, number, seed, members):\n"
+        "    if number == 2: self.generator.denoiser.network.network.leave.bias.data[0] = float('nan')\n"
+        "    return step(self, x, forcing, hours, number, seed, members)\n"
+        "forecast_step.Stepper.__call__ = spoil\n"
+        "from halocline.__main__ import app\n"
+        "app(sys.argv[1:])\n"
+    )
+    path = tmp_path / "nan.zarr"
+    result = alone("-c", program, *asked(run, path))
+    assert result.status == 1
+    assert "Member 0 diverged: the network returned numbers that are not finite" in result.sentence
+    assert ForecastStore(path).complete().tolist() == [2, 2, 2]
+
+
+def test_deterministic_network_makes_one_member(tmp_path: Path) -> None:
+    config = write_case(tmp_path, forecast={"deterministic": True, "loss": "squared"}, training={"steps": 5})
+    assert here("train", config).status == 0
+    result = here(*asked(tmp_path / "run", tmp_path / "x.zarr"))
+    assert result.status == 1 and "the network is deterministic: ask for members=1" in result.sentence
+    assert here(*asked(tmp_path / "run", tmp_path / "x.zarr", "members=1")).status == 0
+
+
+def test_training_of_forecasts_learns_validates_and_goes_on(tmp_path: Path) -> None:
+    config = write_case(tmp_path, training={"steps": 120, "validate_steps": 60, "validation_members": 3})
+    assert here("train", config, "training.steps=60").status == 0
+    result = here("train", config)
+    assert result.status == 0, result.err
+    rows = (tmp_path / "run" / "validation.csv").read_text().splitlines()
+    assert "crps_thickness" in rows[0] and len(rows) == 3
+    losses = [float(row.split(",")[1]) for row in (tmp_path / "run" / "training.csv").read_text().splitlines()[1:]]
+    assert np.mean(losses[-20:]) < np.mean(losses[:20]) - 0.1  # nats per value
+
+
+def test_evaluation_scores_forecasts_beside_baselines(run: Path, made: Path, tmp_path: Path) -> None:
+    output = tmp_path / "evaluation"
+    result = here("evaluate", run, f"forecasts=[{made}]", "trajectories=[2]", f"output={output}")
+    assert result.status == 0, result.err
+    table = json.loads((output / "table.json").read_text())
+    assert table["leads"] == [6, 12, 18, 24]
+    assert set(table["variables"]) == {"forecast", "persistence", "free drift", "damped anomaly"}
+    x = trajectories()["sit"][2][:, MASK].astype(float)
+    error = np.sqrt(((x[4] - x[0]) ** 2).mean())
+    assert table["variables"]["persistence"]["thickness"]["rmse"][-1] == pytest.approx(error, rel=1e-6)
+    assert (output / "report.png").stat().st_size > 10_000
+    refused = here("evaluate", run, f"forecasts=[{made}]", f"output={output}")
+    assert refused.status == 1 and "name the run with trajectories=[N]" in refused.sentence

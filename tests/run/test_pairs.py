@@ -1,0 +1,177 @@
+"""Pairs of states a lead apart: which there are, how large their changes are, and what a forecast is trained on."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from case import here
+from ice_case import HOURS, RUNS, TIMES, sea, trajectories, write_case
+
+from halocline.io.training_store import TrainingStore
+from halocline.run.config import read_config
+from halocline.run.increments import Increments, successors
+from halocline.run.pairs import PairLoader
+from halocline.run.train import prepare
+
+NAMES = ("sic", "sit", "sid", "snt", "siu", "siv")
+FORCING = ("uas", "vas", "tas")
+MASK = sea()
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory) -> tuple[Path, TrainingStore]:
+    config = write_case(tmp_path_factory.mktemp("pairs"))
+    assert here("data", config).status == 0
+    return config, TrainingStore.open(config.parent / "run" / "data.zarr")
+
+
+def test_successors_are_the_records_a_lead_later_in_the_same_run_that_may_be_learned() -> None:
+    time = np.array([0, 6, 12, 24, 0, 6, 12, 18]) / 24
+    records = SimpleNamespace(
+        time=time, trajectory=np.array([0] * 4 + [1] * 4), held_out=np.array([0, 0, 0, 0, 0, 1, 1, 0], bool)
+    )
+    assert successors(records, 6).tolist() == [1, 2, -1, -1, -1, -1, -1, -1]
+    assert successors(records, 12).tolist() == [2, -1, 3, -1, -1, -1, -1, -1]
+    assert successors(records, 18).tolist() == [-1, 3, -1, -1, 7, -1, -1, -1]
+    assert successors(records, 6, held_out=True).tolist() == [-1, -1, -1, -1, -1, 6, -1, -1]
+
+
+def test_store_holds_state_and_forcing_and_leaves_out_what_is_held_out(store) -> None:
+    _, made = store
+    assert made.channels.count == len(NAMES) + len(FORCING)
+    assert made.records.held_out.tolist() == [False] * 2 * TIMES + [True] * TIMES
+    assert made.records.trajectory.tolist() == np.repeat(np.arange(RUNS), TIMES).tolist()
+
+
+def test_scale_of_increments_is_their_root_mean_square_over_pairs_that_are_learned(store) -> None:
+    _, made = store
+    found = made.increments()
+    for row, lead in zip(found["scale"], (1, 2), strict=True):
+        for channel, name in enumerate(NAMES + FORCING):
+            x = trajectories()[name][:2].astype(np.float64)
+            change = (x[:, lead:] - x[:, :-lead])[..., MASK]
+            assert row[channel] == pytest.approx(np.sqrt((change**2).mean()), rel=1e-12)
+
+
+def test_share_of_values_on_bounds_is_counted_over_states_that_are_learned(store) -> None:
+    _, made = store
+    found = made.increments()["on_bounds"]
+    for channel, (name, low, high) in enumerate([("sic", 0, 1), ("sit", 0, None), ("sid", 0, 1), ("snt", 0, None)]):
+        x = trajectories()[name][:2][..., MASK]
+        assert found[0, channel] == pytest.approx((x == low).mean(), abs=1e-12)
+        assert found[1, channel] == pytest.approx(0.0 if high is None else (x == high).mean(), abs=1e-12)
+    assert found[1, 0] > 0.01 and not found[:, 4:].any()
+
+
+def test_bounds_that_values_hardly_reach_are_no_censoring() -> None:
+    leads, scale = torch.tensor([6.0]).double(), torch.ones(1, 2).double()
+    increments = Increments(leads, scale, torch.tensor([[0.0, 0.2], [0.004, 0.006]]))
+    assert increments.attained.tolist() == [[False, True], [False, True]]
+
+
+def test_scale_between_leads_is_a_power_law_and_beyond_them_refused() -> None:
+    leads = torch.tensor([6.0, 24.0]).double()
+    increments = Increments(leads, torch.tensor([[0.1, 1.0], [0.4, 2.0]], dtype=torch.float64), torch.zeros(2, 2))
+    assert increments.at(12.0).tolist() == pytest.approx([0.2, 2**0.5], rel=1e-12)
+    assert increments.at(24.0).tolist() == [0.4, 2.0]
+    with pytest.raises(ValueError, match="lead is 3 h, expected one between 6 and 24 h"):
+        increments.at(3.0)
+
+
+def test_pairs_are_the_changes_of_the_state_and_the_forcing_at_both_ends(store) -> None:
+    path, made = store
+    generator = prepare(read_config(path), made)
+    loader = PairLoader(made, generator, 0, 1)
+    try:
+        batches = [loader.draw(step)[0] for step in range(6)]
+        samples = [loader.sample(n) for n in range(24)]
+    finally:
+        loader.close()
+    fields = np.stack([trajectories()[name] for name in NAMES + FORCING], axis=2).reshape(-1, 9, *MASK.shape)
+    mean, scale = generator.standardisation.reference.numpy(), generator.standardisation.scale.numpy()
+    seen = set()
+    for n, sample in enumerate(samples):
+        assert sample.record < 2 * TIMES
+        batch, k = batches[n // 4], n % 4
+        J, I = generator.lattice.tiles[sample.window]
+        lead = sample.lead + 1  # of 6 and 12 h
+        seen.add(lead)
+        assert sample.record % TIMES + lead < TIMES
+        before, after = fields[sample.record].astype(float), fields[sample.record + lead].astype(float)
+        here_ = (slice(None), slice(8 * J, min(8 * J + 8, MASK.shape[0])), slice(8 * I, min(8 * I + 8, MASK.shape[1])))
+        size = before[here_].shape[1:]
+        owned = (k, slice(None), slice(2, 2 + size[0]), slice(2, 2 + size[1]))
+        wet = MASK[here_[1:]]
+        change = (after - before)[:6] / generator.increments.scale[sample.lead, :6, None, None].numpy()
+        assert np.allclose(batch.x0[owned][:, wet], change[here_][:, wet], atol=2e-5)
+        standard = [((x - mean) / scale[:, None, None])[here_] for x in (before, after)]
+        told = batch.conditions["static"][owned][-12:]
+        expected = np.concatenate([standard[0], standard[1][6:]])
+        assert np.allclose(told[:, wet], expected[:, wet], atol=1e-5)
+        assert float(batch.conditions["conditions"][k, 0]) == pytest.approx(np.log(lead * HOURS / 12), abs=1e-6)
+        side = batch.bounds[owned][:, wet].numpy()
+        value = after[here_][:, wet]
+        reached = generator.increments.attained.numpy()
+        for channel, (low, high) in enumerate([(0, 1), (0, np.inf), (0, 1), (0, np.inf)]):
+            assert ((side[channel] == -1) == ((value[channel] == low) & reached[0, channel])).all()
+            assert ((side[channel] == 1) == ((value[channel] == high) & reached[1, channel])).all()
+        assert (side[4:] == 0).all()
+    assert seen == {1, 2}
+    assert (batches[0].bounds != 0).any()
+
+
+def test_deterministic_training_sees_no_noise(store, tmp_path) -> None:
+    path, made = store
+    generator = prepare(read_config(path, ["forecast.deterministic=true"]), made)
+    loader = PairLoader(made, generator, 0, 1)
+    try:
+        batch = loader.draw(0)[0]
+    finally:
+        loader.close()
+    assert torch.equal(batch.t, torch.ones_like(batch.t)) and not batch.z.any()
+
+
+@pytest.mark.parametrize(
+    ("argument", "sentence"),
+    [
+        ("forecast.leads=[6,7]", "forecast.leads names 7 h, but no two of the 27 states"),
+        ("forecast.leads=[12,6]", "expected positive hours in ascending order"),
+        ("forecast.leads=[]", "forecast.leads is empty, expected leads"),
+        ("training.centre=cell", "training.centre is 'cell' with forecast.leads, expected 'level'"),
+        ("data.held_out_trajectories=[0,2]", "hold out all 27 states"),
+        ("data.forcing=[wind_u,snow]", "data.variables and data.forcing both name snow"),
+    ],
+)
+def test_wrong_forecast_settings_are_a_sentence(tmp_path, argument: str, sentence: str) -> None:
+    result = here("data", write_case(tmp_path), argument)
+    assert result.status == 1
+    assert sentence in result.sentence
+
+
+def test_cells_of_an_unstaggered_grid_are_flipped_where_they_are(store) -> None:
+    # neXtSIM_DG gives velocities at cell centres: a flip moves no component to another face.
+    path, made = store
+    generator = prepare(read_config(path, ["training.symmetries=flips"]), made)
+    loader = PairLoader(made, generator, 0, 1)
+    try:
+        batches = [loader.draw(step)[0] for step in range(4)]
+        samples = [loader.sample(n) for n in range(16)]
+    finally:
+        loader.close()
+    fields = np.stack([trajectories()[name] for name in NAMES], axis=2).reshape(-1, 6, *MASK.shape).astype(float)
+    assert {sample.symmetry for sample in samples} == {0, 1, 2, 3}
+    for n, sample in enumerate(samples):
+        J, I = generator.lattice.tiles[sample.window]
+        change = fields[sample.record + sample.lead + 1] - fields[sample.record]
+        change = np.pad(change, ((0, 0), (0, 3), (0, 5)))[:, 8 * J : 8 * J + 8, 8 * I : 8 * I + 8]
+        expected = change / generator.increments.scale[sample.lead, :6, None, None].numpy()
+        if sample.symmetry & 1:
+            expected = expected[:, :, ::-1] * np.array([1, 1, 1, 1, -1, 1])[:, None, None]
+        if sample.symmetry & 2:
+            expected = expected[:, ::-1] * np.array([1, 1, 1, 1, 1, -1])[:, None, None]
+        batch, k = batches[n // 4], n % 4
+        wet = batch.wet[k, :, 2:-2, 2:-2].numpy()
+        assert np.allclose(batch.x0[k, :, 2:-2, 2:-2].numpy()[wet], expected[wet], atol=2e-5)
+        assert wet.sum() == 6 * np.pad(MASK, ((0, 3), (0, 5)))[8 * J : 8 * J + 8, 8 * I : 8 * I + 8].sum()

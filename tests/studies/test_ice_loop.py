@@ -1,0 +1,197 @@
+"""The loop with neXtSIM_DG, a small script in the model's place: what it tells of runs that go well and of others."""
+
+import argparse
+import stat
+import sys
+from pathlib import Path
+
+import netCDF4
+import numpy as np
+import pytest
+import zarr
+
+from halocline.io.forecast_store import create_forecast
+from halocline.io.nextsim import read_grid
+from halocline.run.ice_loop import compare, learn
+from halocline.run.ice_model import Case, read_output, run_model, start_model, start_of
+
+sys.path.append(str(Path(__file__).parents[2] / "jobs/studies"))
+
+import ice_loop
+
+NJ, NI = 4, 6
+START = np.datetime64("2010-01-20T00:00:00")
+CONFIG = """[model]
+init_file = init.nc
+start = 2010-01-20T00:00:00Z
+stop = 2010-01-21T00:00:00Z
+time_step = P0-0T00:30:00
+
+[ERA5Atmosphere]
+file = atm.nc
+
+[ConfigOutput]
+filename = old.nc
+field_names = cice
+"""
+MODEL = '''#!{python}
+"""Moves the ice by +0.01 in concentration an hour from what the start file has; the start's u says how it fails."""
+import configparser, sys
+import netCDF4, numpy as np
+config = configparser.ConfigParser(interpolation=None)
+config.read(sys.argv[2])
+model, output = config["model"], config["ConfigOutput"]
+start, stop = (np.datetime64(model[key].rstrip("Z")) for key in ("start", "stop"))
+hours = int((stop - start) / np.timedelta64(1, "h"))
+with netCDF4.Dataset(model["init_file"]) as file:
+    data = file["data"]
+    fields = {{name: data[name][:].data for name in ("cice", "hice", "hsnow", "damage", "u", "v")}}
+    x, y = data["x"][:].data, data["y"][:].data
+kind = round(float(fields["u"].max()), 2)
+if kind == 0.91:
+    print("no wind\\nout of range")
+    sys.exit(7)
+if kind == 0.92:
+    hours -= 2
+origin = (start - np.datetime64("1970-01-01T00:00:00")) / np.timedelta64(1, "s")
+
+def write(path, times, change):
+    with netCDF4.Dataset(path, "w") as file:
+        file.createGroup("structure").type = "parametric_rectangular"
+        data = file.createGroup("data")
+        for name, size in (("time", None), ("ydim", {nj}), ("xdim", {ni})):
+            data.createDimension(name, size)
+        data.createVariable("time", "f8", ("time",))[:] = times
+        for name, z in {{"x": x, "y": y, **fields}}.items():
+            out = data.createVariable(name, "f8", ("time", "ydim", "xdim"))
+            for k in range(len(times)):
+                out[k] = z + change(name, k + 1)
+
+def change(name, hour):
+    if kind == 0.93 and name == "hice" and hour > 1:
+        bad = np.zeros(x.shape)
+        bad[1, 1], bad[1, 2] = np.nan, 1e6
+        return bad
+    return 0.01 * hour if name == "cice" else 0.0
+
+write(output["filename"], origin + 3600.0 * np.arange(1, hours + 1), change)
+'''
+
+
+def sea() -> np.ndarray:
+    mask = np.ones((NJ, NI), bool)
+    mask[0], mask[2, 3] = False, False
+    return mask
+
+
+@pytest.fixture
+def case(tmp_path: Path) -> Case:
+    (tmp_path / "model").write_text(MODEL.format(python=sys.executable, nj=NJ, ni=NI))
+    (tmp_path / "model").chmod((tmp_path / "model").stat().st_mode | stat.S_IXUSR)
+    (tmp_path / "case.cfg").write_text(CONFIG)
+    (tmp_path / "atm.nc").touch()
+    return Case(tmp_path / "model", tmp_path / "case.cfg", start_of(tmp_path / "case.cfg"), 4.0)
+
+
+@pytest.fixture
+def like(tmp_path: Path) -> Path:
+    """A start file of the configuration."""
+    sizes = {"xdim": NI, "ydim": NJ, "xvertex": NI + 1, "yvertex": NJ + 1, "x_cg": NI + 1, "y_cg": NJ + 1,
+             "dg_comp": 3, "dgstress_comp": 3, "ncoords": 2}  # fmt: skip
+    corner = np.stack(np.meshgrid(5e3 * np.arange(NI + 1.0), 5e3 * np.arange(NJ + 1.0)), axis=-1)
+    centre = corner[:-1, :-1] + 2.5e3
+    values = {"x": centre[..., 0], "y": centre[..., 1], "grid_azimuth": 0 * centre[..., 0], "mask": sea(),
+              "tsurf": -10.0, "sst": -1.7, "sss": 32.0, "cice": 0.8, "hice": 1.0, "hsnow": 0.1, "damage": 0.5,
+              "u": 0.1, "v": 0.0}  # fmt: skip
+    with netCDF4.Dataset(tmp_path / "like.nc", "w") as file:
+        for group in ("structure", "metadata"):
+            file.createGroup(group).type = "parametric_rectangular"
+        data = file.createGroup("data")
+        for key, size in sizes.items():
+            data.createDimension(key, size)
+        data.createVariable("coords", "f8", ("yvertex", "xvertex", "ncoords"))[:] = corner
+        for key, x in values.items():
+            data.createVariable(key, "f8", ("ydim", "xdim"))[:] = x
+    return tmp_path / "like.nc"
+
+
+def state(u: float = 0.1, concentration: float = 0.8) -> dict[str, np.ndarray]:
+    values = {"concentration": concentration, "thickness": 1.0, "snow": 0.1, "damage": 0.5, "ice_u": u, "ice_v": 0.0}
+    return {name: np.where(sea(), x, np.nan)[None] for name, x in values.items()}
+
+
+def test_a_run_is_set_against_the_reference_by_lead(case, like, tmp_path):
+    grid = read_grid(like)
+    reference = read_output(run_model(case, like, tmp_path / "reference")[0])
+    assert (reference[0] == START + np.arange(1, 5) * np.timedelta64(1, "h")).all()
+    ran = start_model(case, state(u=0.4, concentration=0.83), grid, tmp_path / "run", like=like)
+    one, other = compare("run", ran, reference, START, (1, 4), grid)
+    assert one.rms["concentration"] == pytest.approx(0.03) and one.rms["drift"] == pytest.approx(0.3)
+    assert other.hours == 4 and other.rms["thickness"] == 0 and other.thickest == 1.0 and not other.is_absurd
+    assert np.isnan(one.change["damage"])  # the reference has no state at its very start
+    later = compare("run", ran, reference, START + np.timedelta64(1, "h"), (2,), grid)
+    assert later[0].change["concentration"] == pytest.approx(0.02)
+
+
+def test_the_configuration_names_what_is_run(case, like, tmp_path):
+    output, failure = run_model(case, like, tmp_path / "run")
+    text = (tmp_path / "run" / "case.cfg").read_text()
+    assert not failure and output == tmp_path / "run" / "out.nc"
+    assert f"init_file = {like}" in text and f"file = {tmp_path / 'atm.nc'}" in text
+    assert "stop = 2010-01-20T04:00:00Z" in text and "restart_period = P0-0T04:00:00" in text
+    assert case.restart(tmp_path).name == "end.20100120T04.nc"
+
+
+def test_runs_that_fail_are_told_and_not_taken_for_results(case, like, tmp_path):
+    grid = read_grid(like)
+    reference = read_output(run_model(case, like, tmp_path / "reference")[0])
+    thresholds = learn({name: np.stack([x, 1.1 * x]) for name, x in state().items()}, grid)
+
+    def told(u: float) -> list:
+        ran = start_model(case, state(u=u), grid, tmp_path / f"run{u}", like=like)
+        return compare("run", ran, reference, START, (1, 2, 4), grid, thresholds)
+
+    stopped = told(0.91)
+    assert [row.verdict for row in stopped] == ["reject"] * 3
+    assert stopped[0].reason == "the model ended with 7: no wind / out of range" and np.isnan(stopped[0].rms["damage"])
+    short = told(0.92)
+    assert np.isfinite(short[1].rms["damage"]) and short[2].reason == "no state at 2010-01-20T04:00:00"
+    wild = told(0.93)
+    assert wild[0].bad == 0 and not wild[0].is_absurd
+    assert wild[1].bad == 1 and wild[1].thickest > 9e5 and wild[1].is_absurd and wild[1].verdict == "reject"
+    assert "ice_nonfinite_cells" in wild[1].reason
+
+
+def test_a_model_that_hangs_is_ended(case, like, tmp_path):
+    case.model.write_text(f"#!{sys.executable}\nimport time\ntime.sleep(60)\n")
+    slow = Case(case.model, case.config, case.start, 4.0, limit=0.5)
+    assert run_model(slow, like, tmp_path / "run")[1] == "not finished after 0.5 s"
+
+
+def test_members_of_a_forecast_are_starts_at_their_time(like, tmp_path):
+    hours, path = np.array([0.0, 6.0]), tmp_path / "forecast.zarr"
+    create_forecast(path, tuple(state()), sea(), (NJ, NI), 2, hours, START - np.timedelta64(6, "h"), {})
+    group = zarr.open_group(path, mode="r+", use_consolidated=False)
+    for name, x in state().items():
+        group[name][:] = np.broadcast_to(x[0], (2, 2, NJ, NI))
+    group["complete"][:] = [1, 1]
+    grid = read_grid(like)
+    told = argparse.Namespace(states=[str(path)], members=2, hours_of_forecast=None)
+    found = ice_loop.starts(told, grid, START)
+    assert list(found) == ["forecast-0", "forecast-1"] and found["forecast-1"]["snow"][0, 1, 1] == np.float32(0.1)
+    with pytest.raises(ValueError, match=r"is at 2010-01-19T18:00:00, but the model starts at 2010-01-20"):
+        ice_loop.starts(argparse.Namespace(states=[str(path)], members=1, hours_of_forecast=0.0), grid, START)
+
+
+def test_the_study_leaves_a_table(case, like, tmp_path, capsys):
+    reference = run_model(case, like, tmp_path / "before")[0]
+    moved = tmp_path / "states.nc"
+    reference.rename(moved)
+    words = [moved, "--model", case.model, "--config", case.config, "--like", like, "--folder", tmp_path / "study",
+             "--start", "2010-01-20T02:00", "--leads", "1", "3"]  # fmt: skip
+    ice_loop.main([str(word) for word in words])
+    rows = (tmp_path / "study" / "table.csv").read_text().splitlines()
+    # the file's state at 2 h has 0.02 more ice than the start file from which the reference begins
+    name, hours, concentration, *_ = rows[1].split(",")
+    assert len(rows) == 3 and (name, float(hours)) == ("states", 1.0)
+    assert float(concentration) == pytest.approx(0.02) and "uninterrupted" in capsys.readouterr().out
