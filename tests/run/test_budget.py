@@ -158,10 +158,11 @@ def test_growth_between_leads_is_linear_and_beyond_them_constant() -> None:
     assert budget.at(24).tolist() == [4, 2, 0] and budget.at(6).tolist() == [1, 2, 3]
 
 
-def test_volume_changes_by_what_is_predicted_and_open_water_stays_open(generator: Generator) -> None:
+@pytest.mark.parametrize("much", [0.5, 1.5])
+def test_volume_changes_by_what_is_predicted_and_open_water_stays_open(generator: Generator, much: float) -> None:
     layout, before = states(generator, 1)
     _, after = states(generator, 2)
-    after[:, :, 1] *= 1.5  # far too much ice
+    after[:, :, 1] *= much  # far too little ice, or too much
     made = Closure.build(generator, layout, True, False)(before, after, air(-20.0), 6.0)
     a = generator.budget.at(6.0).tolist()
     x = [before[:, :, STATE.index(name)].double() for name in ("concentration", "thickness", "snow")]
@@ -171,6 +172,9 @@ def test_volume_changes_by_what_is_predicted_and_open_water_stays_open(generator
     assert means(made, "thickness") == pytest.approx(expected, rel=2e-8)
     assert abs(means(after, "thickness") / expected - 1).min() > 0.1
     assert torch.equal(made[:, :, 1] == 0, after[:, :, 1] == 0) and bool((made[:, :, 1] == 0).any())
+    weight = (after[:, :, 1] if much > 1 else after[:, :, 0]).double()  # taken like thickness, added like concentration
+    share = (made - after)[:, :, 1].double() / torch.where(weight > 0, weight, torch.nan)
+    assert all(np.nanmax(s) - np.nanmin(s) < 1e-3 * abs(np.nanmedian(s)) for s in share.where(weight > 0.01, torch.nan))
     others = [n for n, name in enumerate(STATE) if name != "thickness"]
     assert torch.equal(made[:, :, others], after[:, :, others])
 

@@ -2,8 +2,10 @@ r"""Long forecasts: a closed budget of ice volume, and area means that are drawn
 
 *Budget.* In a closed basin drift moves ice but makes none, so the mean thickness changes by freezing and melting alone,
 as fitted to the states that were learned (`halocline.run.budget_fit`). Transport through open edges is not known, so
-basins with such edges are refused; periodic and folded edges are closed. Where there is no ice at all none grows: the
-first of it is the network's to make.
+basins with such edges are refused; periodic and folded edges are closed. Volume that is missing is added in proportion
+to concentration, :math:`r = c` below: open water stays open, and ice thickens evenly. (Scaled, it would grow rougher
+with every step.) Volume that is too much is taken in proportion to thickness, :math:`r = h`. Where there is no ice at
+all none grows: the first of it is the network's to make.
 
 *Drift control.* Where a mean of concentration, damage or snow leaves the range that it has in the states that were
 learned, the excess decays with a time scale of a day. Where velocities are rougher from cell to cell than in any of
@@ -17,9 +19,9 @@ these states, they are smoothed (`halocline.run.roughness`). Within these ranges
 
 the change :math:`\delta` of least :math:`\langle \delta^2 / r \rangle` that does it. What lies on a bound stays there:
 open water open, intact ice intact. Nothing crosses a bound, since :math:`\lambda \ge -1`, and :math:`\lambda \le 1`
-where there are two; where this limits it the mean goes part of the way, and further in the next step. Thickness is
-scaled: thin ice of leads stays thin. One number of each member comes from sums, in the order of the lattice, so
-the bits do not depend on the layout. A field that lies on its bound everywhere cannot be moved.
+where there are two; where this limits it the mean goes part of the way, and further in the next step. What comes from
+sums is one number of each member, in the order of the lattice, so the bits do not depend on the layout. A field that
+lies on its bound everywhere cannot be moved.
 """
 
 from __future__ import annotations
@@ -178,12 +180,14 @@ class Closure:
         air = torch.where(self.weight > 0, torch.as_tensor(both)[:, None], 0.0)
         concentration, thickness = (self._field(before, name) for name in ("concentration", "thickness"))
         snow = self._field(before, "snow") if "snow" in self.state else torch.zeros_like(thickness)
-        made = self._field(after, "thickness")
-        conducted, lost = fluxes(concentration, thickness, snow, air.expand_as(thickness))
-        start, end, *flux = self._means(thickness, made, conducted, lost)
+        cover, made = (self._field(after, name) for name in ("concentration", "thickness"))
+        flux = fluxes(concentration, thickness, snow, air.expand_as(thickness))
+        start, end, covered, conducted, lost = self._means(thickness, made, cover, *flux)
         a = self.fit.at(hours)
-        target = (start + hours * (a[0] + a[1] * flux[0] + a[2] * flux[1])).clamp(min=0.0)
-        after[:, :, self.state["thickness"]] = moved(made, made, target - end, end, math.inf)[:, :, 0].float()
+        change = (start + hours * (a[0] + a[1] * conducted + a[2] * lost)).clamp(min=0.0) - end
+        made = moved(made, made, change.clamp(max=0.0), end, math.inf)
+        made = moved(made, cover, change.clamp(min=0.0), covered, math.inf)
+        after[:, :, self.state["thickness"]] = made[:, :, 0].float()
 
 
 def room(x: Tensor, low: float, high: float) -> Tensor:
