@@ -250,7 +250,7 @@ MISTAKES = {
         "was made with data.equation_of_state = eos80, but now it is teos10: name another data.store",
     ),
     "fewer years": (("data.last_year=1",), "has 6 states of years 2 to 2, which data.first_year, .* leave out: name"),
-    "all held out": (("data.held_out_years=[1,2]",), "holds out all 12 states, expected some to train on"),
+    "all held out": (("data.held_out_years=[1,2]",), "hold out all 12 states, expected some to train on"),
     "years backwards": (("data.held_out_years=[2,1]",), r"held_out_years is \[2, 1\], expected the first year and"),
 }
 

@@ -3,9 +3,10 @@ r"""Long forecasts: a closed budget of ice volume, and area means that are drawn
 *Budget.* In a closed basin drift moves ice but makes none, so the mean thickness changes by freezing and melting alone,
 as fitted to the states that were learned (`halocline.run.budget_fit`). Transport through open edges is not known, so
 basins with such edges are refused; periodic and folded edges are closed. Volume that is missing is added in proportion
-to concentration, :math:`r = c` below: open water stays open, and ice thickens evenly. (Scaled, it would grow rougher
-with every step.) Volume that is too much is taken in proportion to thickness, :math:`r = h`. Where there is no ice at
-all none grows: the first of it is the network's to make.
+to concentration, :math:`r = c` below: open water stays open, and ice thickens evenly, where scaling would sharpen its
+pattern step by step. Volume that is too much is taken in proportion to thickness, :math:`r = h`. Where there is no ice
+at all none grows: the first of it is the network's to make. Only the mean is held: where it leaves what was learned,
+the pattern of the thickness is extrapolated by the network, with no promise.
 
 *Drift control.* Where a mean of concentration, damage or snow leaves the range that it has in the states that were
 learned, the excess decays with a time scale of a day. Where velocities are rougher from cell to cell than in any of

@@ -79,8 +79,15 @@ class Increments:
 
     @classmethod
     def from_dict(cls, tensors: Mapping[str, Tensor]) -> Increments | None:
-        """The reverse; None of nothing."""
-        return cls(*(tensors[name] for name in ("leads", "scale", "on_bounds"))) if tensors else None
+        """The reverse; None of nothing.
+
+        Raises:
+            ValueError: Something is missing.
+        """
+        names = ("leads", "scale", "on_bounds")
+        if tensors and (lacking := [name for name in names if name not in tensors]):
+            raise ValueError(f"Weights lack increments.{lacking[0]}: they are of another version; train again.")
+        return cls(*(tensors[name] for name in names)) if tensors else None
 
 
 def successors(records: Records, hours: float, held_out: bool = False) -> np.ndarray:
