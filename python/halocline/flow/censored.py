@@ -31,9 +31,16 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from halocline.flow.denoiser import Denoiser, Loss, Posterior, PreconditionedDenoiser
+from halocline.flow.denoiser import (
+    Denoiser,
+    Loss,
+    Posterior,
+    PreconditionedDenoiser,
+    check_wet_count,
+    noisy_state,
+)
 from halocline.flow.networks.unet import TimeFeatures
-from halocline.flow.path import Path, Time, align
+from halocline.flow.path import Path, Time
 
 __all__ = ["BoundedDenoiser", "ScaledNetwork", "censored_loss"]
 
@@ -101,12 +108,9 @@ def censored_loss(
 
     Collective: no; the caller sums over ranks.
     """
-    if not wet_count > 0:
-        raise ValueError(f"Wet count of the batch must be positive, got {wet_count}: draw samples with water.")
+    check_wet_count(wet_count)
     x0, z = torch.where(wet, x0, 0), torch.where(wet, z, 0)
-    alpha = align(denoiser.path.alpha(t), x0).to(x0)
-    sigma = align(denoiser.path.sigma(t), x0).to(x0)
-    f, log_s = denoiser.estimate_scaled(alpha * x0 + sigma * z, t, conditions, owned)
+    f, log_s = denoiser.estimate_scaled(noisy_state(denoiser.path, x0, z, t), t, conditions, owned)
     target = denoiser.target(x0[..., owned, owned], z[..., owned, owned], t)
     log_s = log_s[:, :, None, None]
     e = (target - f) * torch.exp(-log_s)
@@ -115,9 +119,7 @@ def censored_loss(
     beyond = -torch.special.log_ndtr(torch.where(side > 0, -e, e))
     here = wet[..., owned, owned]
     loss = torch.where(here, torch.where(side == 0, inside, beyond), 0)
-    sums = loss.sum((-3, -2, -1))
-    counts = here.expand_as(loss).sum((-3, -2, -1))
-    return Loss(sums.sum() / wet_count, sums.detach() / counts.clamp(min=1))
+    return Loss.add(loss, here, wet_count)
 
 
 @dataclass(frozen=True)

@@ -257,6 +257,34 @@ class Loss(NamedTuple):
     total: Tensor
     per_sample: Tensor
 
+    @classmethod
+    def add(cls, values: Tensor, wet: Tensor, wet_count: float) -> "Loss":
+        """Adds up values of owned cells, 0 on land, shape (batch, channel, j, i).
+
+        Arguments:
+            values: Of each cell.
+            wet: Mask, broadcastable to the values.
+            wet_count: Wet values in the batch of all ranks.
+        """
+        sums = values.sum((-3, -2, -1))
+        counts = wet.expand_as(values).sum((-3, -2, -1))
+        return cls(sums.sum() / wet_count, sums.detach() / counts.clamp(min=1))
+
+
+def noisy_state(path: Path, x0: Tensor, z: Tensor, t: Time) -> Tensor:
+    r"""Returns :math:`x_t = \alpha_t x_0 + \sigma_t z`, for a time or one of each sample. Collective: no."""
+    return align(path.alpha(t), x0).to(x0) * x0 + align(path.sigma(t), x0).to(x0) * z
+
+
+def check_wet_count(wet_count: float) -> None:
+    """Refuses a batch without water.
+
+    Raises:
+        ValueError: The count is not positive.
+    """
+    if not wet_count > 0:
+        raise ValueError(f"Wet count of the batch must be positive, got {wet_count}: draw samples with water.")
+
 
 def training_loss(
     denoiser: PreconditionedDenoiser,
@@ -295,16 +323,11 @@ def training_loss(
 
     Collective: no; the caller sums over ranks.
     """
-    if not wet_count > 0:
-        raise ValueError(f"Wet count of the batch must be positive, got {wet_count}: draw samples with water.")
+    check_wet_count(wet_count)
     x0, z = torch.where(wet, x0, 0), torch.where(wet, z, 0)
-    alpha = align(denoiser.path.alpha(t), x0).to(x0)
-    sigma = align(denoiser.path.sigma(t), x0).to(x0)
-    f = denoiser.estimate(alpha * x0 + sigma * z, t, conditions, owned)
+    f = denoiser.estimate(noisy_state(denoiser.path, x0, z, t), t, conditions, owned)
     target = denoiser.target(x0[..., owned, owned], z[..., owned, owned], t)
     error = torch.where(wet[..., owned, owned], (f - target).square(), 0)
     if channel_weights is not None:
         error = error * channel_weights.to(error).reshape(-1, 1, 1)
-    sums = error.sum((-3, -2, -1))
-    counts = wet[..., owned, owned].expand_as(error).sum((-3, -2, -1))
-    return Loss(sums.sum() / wet_count, sums.detach() / counts.clamp(min=1))
+    return Loss.add(error, wet[..., owned, owned], wet_count)

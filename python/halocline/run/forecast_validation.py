@@ -21,7 +21,7 @@ from halocline.physics.geometry import Geometry
 from halocline.run.forecast_step import Stepper
 from halocline.run.generator import Generator
 from halocline.run.increments import successors
-from halocline.run.teams import usable
+from halocline.run.teams import by_some, usable
 
 __all__ = ["validate_forecast"]
 
@@ -46,17 +46,7 @@ def validate_forecast(
     Collective: yes.
     """
     workers = usable(comm.size, generator.lattice.count, 1)
-    part = comm.split(0 if comm.rank < workers else None, comm.rank)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # part of what fixes the bits
-    try:
-        with comm.together():
-            scores = None if part is None else score(generator, store, part, members, seed)
-    finally:
-        torch.set_num_threads(threads)
-    if part is not None:
-        part.free()
-    return comm.broadcast(scores)
+    return by_some(comm, workers, lambda part: score(generator, store, part, members, seed))
 
 
 def score(

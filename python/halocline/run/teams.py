@@ -5,11 +5,17 @@ The result does not depend on the choice, only the time does.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
 
 from halocline.mesh.communicator import Communicator, Serial
 
-__all__ = ["Team", "choose_ranks_per_member", "form_team", "usable"]
+__all__ = ["Team", "by_some", "choose_ranks_per_member", "form_team", "usable"]
+
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -58,6 +64,37 @@ def usable(ranks: int, tiles: int, members: int) -> int:
             continue
         return count
     return 1
+
+
+def by_some(
+    comm: Communicator | Serial, workers: int, work: Callable[[Communicator | Serial], Made]
+) -> Made:
+    """Lets the first ranks do something with one thread each, which is part of what fixes the bits; the others wait.
+
+    Arguments:
+        comm: All ranks.
+        workers: How many of them work.
+        work: Called with their communicator.
+
+    Returns:
+        What the root made, on all ranks.
+
+    Raises: what `work` raised, on all ranks.
+
+    Collective: yes.
+    """
+    part = comm.split(0 if comm.rank < workers else None, comm.rank)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with comm.together():
+            made = None if part is None else work(part)
+    finally:
+        torch.set_num_threads(threads)
+    if part is not None:
+        part.free()
+    result: Made = comm.broadcast(made)
+    return result
 
 
 def form_team(comm: Communicator | Serial, tiles: int, members: int, size: int = 0) -> Team:

@@ -37,7 +37,7 @@ from halocline.run.coarse_windows import coarse_records
 from halocline.run.generator import Generator
 from halocline.run.judging import diagnose_tiles
 from halocline.run.sample import SampleOptions, generate_tiles
-from halocline.run.teams import Team, form_team, usable
+from halocline.run.teams import Team, by_some, form_team, usable
 from halocline.state.state import Standardisation, area_weights
 
 __all__ = ["validate"]
@@ -66,17 +66,7 @@ def validate(
     Collective: yes.
     """
     workers = usable(comm.size, generator.lattice.count, members)
-    part = comm.split(0 if comm.rank < workers else None, comm.rank)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # part of what fixes the bits
-    try:
-        with comm.together():
-            scores = None if part is None else compare(generator, store, part, members, seed)
-    finally:
-        torch.set_num_threads(threads)
-    if part is not None:
-        part.free()
-    return comm.broadcast(scores)
+    return by_some(comm, workers, lambda part: compare(generator, store, part, members, seed))
 
 
 @dataclass(frozen=True)
