@@ -38,6 +38,8 @@ from halocline.mesh.grid import Grid, box_grid
 from halocline.run.checkpoints import find_checkpoint, write_manifest
 from halocline.run.config import DataConfig, LatticeConfig, RunConfig, SamplingConfig
 from halocline.run.evaluate import EvaluateOptions
+from halocline.run.evaluate_forecast import ForecastEvaluation
+from halocline.run.forecast_options import ForecastOptions
 from halocline.run.restart import RestartOptions
 from halocline.run.run_folder import WEIGHTS, load_content
 from halocline.run.sample import SampleOptions, allowance
@@ -492,7 +494,10 @@ def test_help_names_options(job: str, words: tuple[str, ...]):
         assert word in result.out, word
 
 
-OPTIONS = {"train": RunConfig, "sample": SampleOptions, "evaluate": EvaluateOptions, "restart": RestartOptions}
+OPTIONS = {
+    "train": (RunConfig,), "sample": (SampleOptions,), "forecast": (ForecastOptions,), "restart": (RestartOptions,),
+    "evaluate": (EvaluateOptions, ForecastEvaluation),  # of states, and of forecasts
+}  # fmt: skip
 LISTS = {"months=[1,…,12]": "months=[1,2,3,4,5,6,7,8,9,10,11,12]"}
 
 
@@ -501,13 +506,18 @@ def test_help_tells_the_default_of_each_option_and_which_are_required(job: str):
     listed = options_of(here(job, "--help").out)
     assert len(listed) > 2
     for name, (value, required) in listed.items():
-        default = default_of(OPTIONS[job], name)
+        default = default_of(next(kind for kind in OPTIONS[job] if knows(kind, name)), name)
         assert required == (default is MISSING), name
         if not value.isupper():  # FILE, [I,J]: whatever the user has
             assert yaml.safe_load(value) == (list(default) if isinstance(default, tuple) else default), name
-    top = {f.name: f for f in fields(OPTIONS[job])}
-    needed = {name for name, f in top.items() if default_of(OPTIONS[job], name) is MISSING and name not in SECTIONS}
-    assert needed <= set(listed)
+    for kind in OPTIONS[job]:
+        top = [f.name for f in fields(kind)]
+        assert {name for name in top if default_of(kind, name) is MISSING and name not in SECTIONS} <= set(listed)
+
+
+def knows(kind: type, name: str) -> bool:
+    """Whether an option is one of these."""
+    return name.partition(".")[0] in {f.name for f in fields(kind)}
 
 
 def options_of(text: str) -> dict[str, tuple[str, bool]]:

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 from case import alone
 from torch import nn, ones
@@ -48,14 +47,24 @@ def test_activations_of_two_windows_tell_what_a_batch_adds_to_the_memory(monkeyp
     assert float(result.out) == pytest.approx(1, abs=0.15)  # the library keeps buffers of its own
 
 
+ARRAY = """
+import numpy as np
+from halocline.run.memory import peak, resident
+
+before = resident()
+array = np.ones(64 * 2**20, np.uint8)
+held, highest = resident(), peak()
+del array
+print(before, held, highest, resident(), peak())
+"""
+
+
 def test_resident_memory_follows_an_array_and_the_peak_remembers_it():
-    before = resident()
-    array = np.ones(64 * MIB, np.uint8)
-    assert resident() - before > 50 * MIB
-    highest = peak()
-    del array
-    assert resident() - before < 14 * MIB
-    assert peak() >= highest > before + 50 * MIB
+    # Apart: whether a process gives memory back depends on what it has done before.
+    before, held, highest, after, last = map(int, alone("-c", ARRAY).out.split())
+    assert held - before > 50 * MIB
+    assert after - before < 14 * MIB
+    assert last >= highest > before + 50 * MIB
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -89,4 +98,4 @@ def test_table_has_a_row_for_each_stage_and_marks_the_one_that_is_configured():
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="resident memory is told by /proc")
 def test_resident_memory_is_at_most_its_peak():
-    assert resident() <= peak()
+    assert resident() <= peak() + MIB  # the kernel adds pages up in batches of each thread
