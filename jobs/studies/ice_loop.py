@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from halocline.io.forcing import FORCING, instants, open_forcing
-from halocline.io.forecast_state import is_forecast, read_forecast_state
+from halocline.io.forecast_file import is_forecast, read_forecast_state
 from halocline.io.models import open_states, read_grid
 from halocline.io.nextsim_forcing import write_forcing
 from halocline.io.nextsim_states import DG_NAMES

@@ -227,6 +227,9 @@ def data(
     data.first_year=Y       years to train on; data.last_year=Y (all)
     data.held_out_years=[Y,Y]
                             years for validation only (none)
+    data.held_out_trajectories=[N,N]
+                            runs of the model for validation only (none)
+    data.forcing=[NAMES]    kept beside the states, for forecasts (none)
     data.coarsen=1          cells along i and j taken together, of 1, 2, 4, 8
     lattice.tile=[J,I]      cells of a chunk
     training.scales=[1]     coarsening factors kept beside the states, with
@@ -265,7 +268,7 @@ def sample(run: Run, overrides: Overrides = None) -> None:
     months=[1,…,12]         month (end of) of each member in turn
     parameters.NAME=VALUE   physical parameters (required if trained with some)
     sampling.steps=20       steps from noise to data; the run's, if set there
-    sampling.sampler=heun   euler, heun, ddim or ancestral; likewise
+    sampling.sampler=heun   euler, heun, multistep, ddim or ancestral; likewise
     sampling.constraints=none   to be met, joined by "+"; levels' means
                             of ts (temperature and salinity), c1 (density) or
                             c2 (its gradient); stability of columns; strict

@@ -97,6 +97,15 @@ def test_published_reference_errors_are_reproduced(
     assert flow_error(kind, LinearPath(), times) == pytest.approx(expected, abs=0.5 * digit)
 
 
+def test_multistep_sampler_begins_anew_with_each_sample() -> None:
+    sampler = MultistepSampler(gaussian(LinearPath()), uniform_times(6))
+    z = torch.randn(20, generator=torch.Generator().manual_seed(0))
+    first, other = sampler(z), sampler(-z)
+    assert torch.equal(sampler(z), first) and not torch.equal(other, first)
+    corrected = LangevinSampler(sampler, 0, 0.1, lambda draw: torch.zeros(20))  # calls its steps alone
+    assert torch.equal(corrected(z), first)
+
+
 @pytest.mark.parametrize("path", SMOOTH)
 @pytest.mark.parametrize("kind", DETERMINISTIC)
 def test_many_steps_arrive_at_the_data(kind: type[Sampler], path: Path) -> None:

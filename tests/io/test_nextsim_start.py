@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import zarr
 
-from halocline.io.forecast_state import is_forecast, read_forecast_state
+from halocline.io.forecast_file import is_forecast, read_forecast_state
 from halocline.io.forecast_store import create_forecast
 from halocline.io.nextsim import read_grid, write_start
 from halocline.io.nextsim_start import THICKEST, mend_ice

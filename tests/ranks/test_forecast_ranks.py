@@ -9,6 +9,7 @@ import torch
 from halocline.flow.networks import UNetConfig
 from halocline.mesh.communicator import Serial
 from halocline.mesh.grid import Grid, box_grid
+from halocline.mesh.halo import HaloPlan
 from halocline.mesh.layout import Layout
 from halocline.run.config import DataConfig, ForecastConfig, LatticeConfig, RunConfig, SamplingConfig, TrainingConfig
 from halocline.run.forecast import run_members
@@ -99,5 +100,17 @@ def test_forecast_does_not_depend_on_layout_or_interruption(comm, edges, sampler
         for state, whole in zip(states, expected, strict=True):
             assert torch.equal(state, whole[:, layout.local])
             assert float(state.std()) > 0.05
+    if edges:
+        crosses_the_fold(generator, layout)
     moved = (expected[1] - expected[0]).abs().amax(dim=(0, 1, 3, 4))
     assert bool((moved > 0).all())
+
+
+def crosses_the_fold(generator: Generator, layout: Layout) -> None:
+    """Wind beyond the fold blows the other way along the grid, as the halo exchange of a vector has it."""
+    stepper = Stepper.build(generator, layout)
+    wind = np.random.default_rng(3).standard_normal((2, generator.grid.nj, generator.grid.ni)).astype(np.float32)
+    standard = np.where(generator.grid.mask("T")[0], (wind - stepper.mean) / stepper.scale, 0.0).astype(np.float32)
+    owned = torch.as_tensor(layout.cut(standard))[None]
+    exchanged = HaloPlan.build(layout, ("T", "T"), (-1, -1)).fill(owned)
+    assert torch.equal(stepper._windows(wind), exchanged)

@@ -7,11 +7,15 @@ from pathlib import Path
 import netCDF4
 import numpy as np
 import pytest
+import torch
 import xarray
 from case import alone, here
 from ice_case import HOURS, NI, NJ, TIMES, sea, trajectories, write_case, write_trajectories
 
 from halocline.io.forecast_store import ForecastStore
+from halocline.mesh.communicator import Serial
+from halocline.mesh.layout import Layout
+from halocline.run.run_folder import load_generator
 from halocline.state.variables import VARIABLES
 
 NAMES = ("concentration", "thickness", "damage", "snow", "ice_u", "ice_v")
@@ -106,6 +110,54 @@ def test_forecast_that_was_killed_goes_on_with_the_same_bits(run: Path, made: Pa
         assert x.tobytes() == whole[name].tobytes(), name
 
 
+def test_members_that_are_further_stay_so_when_the_others_follow(run: Path, made: Path, tmp_path: Path) -> None:
+    path = tmp_path / "uneven.zarr"
+    assert here(*asked(run, path)).status == 0
+    store = ForecastStore(path)
+    store.count(1, [2])  # as if member 2 had been left behind
+    program = (
+        "import os, sys\n"
+        "from halocline.io.forecast_store import ForecastStore\n"
+        "write, count = ForecastStore.write, ForecastStore.count\n"
+        "def only(self, name, time, members, x, layout):\n"
+        "    assert list(members) in ([], [2]), members\n"
+        "    write(self, name, time, members, x, layout)\n"
+        "def die(self, time, members):\n"
+        "    count(self, time, members)\n"
+        "    if time == 3: os._exit(9)\n"
+        "ForecastStore.write, ForecastStore.count = only, die\n"
+        "from halocline.__main__ import app\n"
+        "app(sys.argv[1:])\n"
+    )
+    assert alone("-c", program, *asked(run, path)).status == 9
+    assert ForecastStore(path).complete().tolist() == [4, 4, 3]
+    assert here(*asked(run, path)).status == 0
+    for name, x in read(path).items():
+        assert x.tobytes() == read(made)[name].tobytes(), name
+
+
+def test_error_of_one_team_is_told_and_ends_all_of_them(run: Path, mpirun, tmp_path: Path) -> None:
+    path = tmp_path / "teams.zarr"
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import sys\n"
+        "from halocline.io.forecast_store import ForecastStore\n"
+        "write = ForecastStore.write\n"
+        "def fail(self, name, time, members, x, layout):\n"
+        "    if 1 in members and time == 2: raise OSError('the disk of member 1 is gone')\n"
+        "    write(self, name, time, members, x, layout)\n"
+        "ForecastStore.write = fail\n"
+        "from halocline.__main__ import app\n"
+        "app(sys.argv[1:])\n"
+    )
+    words = asked(run, path, "members=2", "ranks_per_member=1")
+    status, output = mpirun(2, str(program), *words, cwd=tmp_path, limit=60)
+    assert status != 0
+    assert "halocline: error (rank 1): the disk of member 1 is gone" in output
+    assert "written to" not in output
+    assert ForecastStore(path).complete()[1] == 1
+
+
 def test_finished_forecast_is_left_alone_and_another_one_refused(run: Path, made: Path) -> None:
     before = {p: p.stat().st_mtime_ns for p in made.rglob("*") if p.is_file()}
     assert here(*asked(run, made)).status == 0
@@ -163,6 +215,10 @@ def test_wind_in_another_unit_is_refused(run: Path, tmp_path: Path) -> None:
 def test_generators_of_states_and_of_forecasts_are_told_apart(run: Path, tmp_path: Path) -> None:
     result = here("sample", run, f"output={tmp_path / 'states.nc'}")
     assert result.status == 1 and "use `halocline forecast`" in result.sentence
+    generator = load_generator(run)
+    layout = Layout.build(generator.lattice, Serial())
+    with pytest.raises(ValueError, match="The run folder makes forecasts"):
+        generator.tiled(layout, torch.zeros(1), torch.zeros(1, 0))
 
 
 def test_network_that_returns_nan_ends_the_forecast_with_what_is_complete(run: Path, tmp_path: Path) -> None:

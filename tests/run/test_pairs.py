@@ -10,7 +10,10 @@ from case import here
 from ice_case import HOURS, RUNS, TIMES, sea, trajectories, write_case
 
 from halocline.io.training_store import TrainingStore
+from halocline.mesh.communicator import Serial
+from halocline.mesh.layout import Layout
 from halocline.run.config import read_config
+from halocline.run.forecast_step import Stepper
 from halocline.run.increments import Increments, successors
 from halocline.run.pairs import PairLoader
 from halocline.run.train import prepare
@@ -120,6 +123,26 @@ def test_pairs_are_the_changes_of_the_state_and_the_forcing_at_both_ends(store) 
         assert (side[4:] == 0).all()
     assert seen == {1, 2}
     assert (batches[0].bounds != 0).any()
+
+
+def test_forecast_is_told_what_its_training_was_told(store) -> None:
+    path, made = store
+    generator = prepare(read_config(path), made)
+    stepper = Stepper.build(generator, Layout.build(generator.lattice, Serial()))
+    loader = PairLoader(made, generator, 0, 1)
+    fields = np.stack([trajectories()[name] for name in NAMES + FORCING], axis=2).reshape(-1, 9, *MASK.shape)
+    try:
+        for n in range(12):
+            sample, batch = loader.sample(n), loader.draw(n // 4)[0]
+            before, after = (fields[sample.record + k] for k in (0, sample.lead + 1))
+            x = torch.as_tensor(stepper.layout.cut(before[:6]))[None]
+            bound = stepper._denoiser(x, (before[6:], after[6:]), 6.0 * (sample.lead + 1))
+            told = torch.cat([bound.cell_conditions.static[sample.window], bound.context[0, sample.window]])
+            assert torch.equal(told, batch.conditions["static"][n % 4])
+            assert torch.equal(bound.conditions[0], batch.conditions["conditions"][n % 4])
+            assert torch.equal(bound.cell_conditions.cells[sample.window], batch.conditions["cells"][n % 4])
+    finally:
+        loader.close()
 
 
 def test_deterministic_training_sees_no_noise(store, tmp_path) -> None:

@@ -152,16 +152,14 @@ class MultistepSampler(Sampler):
     Integrator.
     """
 
-    def __call__(self, x: Tensor) -> Tensor:
-        self._before: tuple[float, Tensor] | None = None
-        return super().__call__(x)
+    _before: tuple[float, Tensor] | None = None
 
     def step(self, x: Tensor, t: float, s: float, index: int) -> Tensor:
         m = self._mean(x, t)
         if s == 0:
             return _euler(self.path, x, m, t, s)
         v = velocity_from_mean(self.path, x, m, t)
-        before, self._before = self._before, (t, v)
+        before, self._before = self._before if index else None, (t, v)
         if before is None:
             return x + (s - t) * v
         earlier, u = before

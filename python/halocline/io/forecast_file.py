@@ -20,9 +20,12 @@ from typing import Any
 import numpy as np
 import zarr
 
+from halocline.io.checks import check_wet, mask_of
+from halocline.io.nextsim_grid import check_sea
+from halocline.mesh.grid import Grid
 from halocline.state.variables import VARIABLES, variable
 
-__all__ = ["Forecast", "read_forecast"]
+__all__ = ["Forecast", "is_forecast", "read_forecast", "read_forecast_state"]
 
 Array = zarr.Array[Any]
 
@@ -33,7 +36,7 @@ class Forecast:
 
     Attributes:
         hours: Since the start, the first 0, shape (time).
-        units: Of the file's time: "hours since" the start.
+        start: Its time, datetime64[s].
         members: Their numbers in the file, shape (member).
         fields: Variable to shape (member, time, nj, ni), float32, NaN on land.
         wet: Sea, shape (nj, ni).
@@ -41,7 +44,7 @@ class Forecast:
     """
 
     hours: np.ndarray
-    units: str
+    start: np.datetime64
     members: np.ndarray
     fields: dict[str, np.ndarray]
     wet: np.ndarray
@@ -51,6 +54,15 @@ class Forecast:
     def is_complete(self) -> bool:
         """Whether all times are there."""
         return len(self.hours) == self.times
+
+
+def is_forecast(path: Path | str) -> bool:
+    """Whether a folder is a forecast, complete or not. Collective: no."""
+    try:
+        arrays = _open(Path(path)) if Path(path).is_dir() else {}
+    except FileNotFoundError:
+        return False
+    return all(name in arrays for name in ("time", "complete", "mask"))
 
 
 def read_forecast(
@@ -90,8 +102,48 @@ def read_forecast(
             "forecast, or choose other members."
         )
     fields = {name: _read(arrays[name], chosen, count) for name in names}
-    units = str(arrays["time"].attrs.get("units", ""))
-    return Forecast(hours[:count], units, chosen, fields, wet, len(hours))
+    return Forecast(hours[:count], _start(arrays, path), chosen, fields, wet, len(hours))
+
+
+def read_forecast_state(
+    path: Path | str, variables: Sequence[str], grid: Grid, *, member: int = 0, hours: float | None = None
+) -> tuple[dict[str, np.ndarray], np.datetime64]:
+    """Reads a member of a forecast at one time.
+
+    Arguments:
+        path: FOLDER.zarr.
+        variables: Names of the table.
+        grid: Of the generator.
+        member: Its number.
+        hours: Since the start of the forecast; the last complete time if left out.
+
+    Returns:
+        Variable to (1, nj, ni), NaN on land; and the time, datetime64[s].
+
+    Raises:
+        FileNotFoundError: There is no such folder.
+        ValueError: It is no forecast, is of another grid, lacks a variable or member, or has not come to that time.
+
+    Collective: no.
+    """
+    path = Path(path)
+    if not is_forecast(path):
+        raise FileNotFoundError(f"{path} is no forecast, expected the folder that `halocline forecast` wrote: name it.")
+    arrays = _open(path)
+    check_sea(np.asarray(arrays["mask"][...]) == 1, grid, path, "name the forecast of this grid")
+    complete = np.asarray(arrays["complete"][...])
+    if not 0 <= member < len(complete):
+        raise ValueError(f"member is {member}, expected 0 to {len(complete) - 1} of {path}: choose one.")
+    number = _number(np.asarray(arrays["time"][...], np.float64), int(complete[member]), hours, path, member)
+    fields = {}
+    for name in variables:
+        if name not in arrays:
+            raise ValueError(f"Forecast {path} lacks {name}, expected {', '.join(variables)}: take one that has them.")
+        row, x = variable(name), np.asarray(arrays[name][member, number])[None]
+        check_wet(row, x[None], grid, f"{name} of {path}", (number,))
+        fields[name] = np.where(mask_of(row, grid), x, np.nan)
+    seconds = round(3600.0 * float(np.asarray(arrays["time"][number])))
+    return fields, _start(arrays, path) + np.timedelta64(seconds, "s")
 
 
 def _open(path: Path) -> dict[str, Array]:
@@ -100,6 +152,41 @@ def _open(path: Path) -> dict[str, Array]:
         return dict(zarr.open_group(path, mode="r").arrays())
     except (OSError, KeyError, ValueError) as error:
         raise FileNotFoundError(f"No forecast at {path}: give the folder that `halocline forecast` wrote.") from error
+
+
+def _start(arrays: dict[str, Array], path: Path | str) -> np.datetime64:
+    """Time of the start, of units "hours since YYYY-MM-DD hh:mm:ss".
+
+    Raises:
+        ValueError: There is none.
+    """
+    units = str(arrays["time"].attrs.get("units", ""))
+    try:
+        return np.datetime64(units.partition(" since ")[2].strip().replace(" ", "T"), "s")
+    except ValueError as error:
+        raise ValueError(
+            f"Time of forecast {path} has units '{units}', expected hours since a date: the store is damaged."
+        ) from error
+
+
+def _number(times: np.ndarray, complete: int, hours: float | None, path: Path, member: int) -> int:
+    """Number of a time.
+
+    Raises:
+        ValueError: It is not one of the forecast, or not complete.
+    """
+    if complete < 0:
+        raise ValueError(f"Member {member} of {path} has no complete time yet: go on with the forecast.")
+    if hours is None:
+        return complete
+    found = np.flatnonzero(np.abs(times[: complete + 1] - hours) < 1.0 / 3600.0)
+    if not found.size:
+        known = ", ".join(f"{x:g}" for x in times[: complete + 1][:4])
+        raise ValueError(
+            f"hours is {hours:g}, but member {member} of {path} is complete at {known}{', ...' * (complete > 3)} to "
+            f"{times[complete]:g} h: choose one of its times, or go on with the forecast."
+        )
+    return int(found[0])
 
 
 def _chosen(members: Sequence[int], count: int, path: Path | str) -> np.ndarray:

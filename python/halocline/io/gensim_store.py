@@ -13,6 +13,7 @@ intact; so is `damage` of Moorings, which say what they are. Any other `damage` 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -51,7 +52,7 @@ MOST_FILES = 64
 Reader = Callable[[Variable, np.ndarray], np.ndarray]
 
 
-class _Fields:
+class _Fields(ABC):
     """What a file or store holds, however it is laid out.
 
     Attributes:
@@ -63,17 +64,17 @@ class _Fields:
         self.path = path
         self.names: tuple[str, ...] = ()
 
+    @abstractmethod
     def attributes(self, name: str) -> dict[str, str]:
         """Attributes of a variable."""
-        raise NotImplementedError
 
+    @abstractmethod
     def dimensions(self, name: str) -> tuple[str, ...]:
         """Names of its dimensions."""
-        raise NotImplementedError
 
+    @abstractmethod
     def read(self, name: str, records: np.ndarray | None = None) -> np.ndarray:
         """Values, all or those of some numbers along the first dimension."""
-        raise NotImplementedError
 
 
 class _Netcdf(_Fields):

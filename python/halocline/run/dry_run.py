@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from halocline.io.models import trajectories
 from halocline.io.training_store import TrainingStore
 from halocline.mesh.communicator import Communicator, Serial
 from halocline.mesh.grid import Grid
@@ -13,6 +14,7 @@ from halocline.run.config import RunConfig
 from halocline.run.data import open_model, store_path
 from halocline.run.generator import build_network, check_window, input_counts
 from halocline.run.memory import activations, table
+from halocline.run.store_sources import held_out
 from halocline.state.state import Channels
 
 __all__ = ["dry_run"]
@@ -43,9 +45,7 @@ def look_at_data(config: RunConfig) -> tuple[Grid, int, str]:
     years = found.stamps.year
     first, last = config.data.first_year, config.data.last_year
     seen = (years >= (first or years.min())) & (years <= (last or years.max()))
-    if config.data.held_out_years:
-        a, b = config.data.held_out_years
-        seen &= (years < a) | (years > b)
+    seen &= ~held_out(config.data, years, trajectories(found.stamps.time))
     where = f"{len(found.files)} files of {found.size / 2**20:.1f} MiB in all, to be made into {path}"
     return grid, int(seen.sum()), where
 

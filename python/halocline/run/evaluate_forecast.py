@@ -85,8 +85,7 @@ def followed(path: str, found: Forecast, source: StateSource, trajectory: int | 
     Raises:
         ValueError: The start and the time after it are not among them, or are in several runs.
     """
-    start = np.datetime64(found.units.removeprefix("hours since ").replace(" ", "T"), "s")
-    times = start + np.round(found.hours * 3600).astype("timedelta64[s]")
+    times = found.start + np.round(found.hours * 3600).astype("timedelta64[s]")
     when, run = instants(source.stamps), runs(source)
     candidates = np.unique(run) if trajectory is None else np.array([trajectory])
     fitting = []

@@ -47,6 +47,9 @@ def forecast(run: Path, arguments: Sequence[str], comm: Communicator | Serial) -
         start = read_start(generator, options)
         forcing = forcing_of(generator, options, start)
         about = what_is_made(generator, options, start, load_content(run)["crc32"])
+        given = torch.tensor([[options.parameters[name] for name in generator.parameters.names]], dtype=torch.float64)
+        for text in generator.parameters.beyond(given[0]) if comm.is_root else ():
+            print(f"halocline: warning: {text}", flush=True)
     torch.set_num_threads(1)  # one thread per rank: part of what fixes the bits
     path = Path(options.output)
     with comm.together():
@@ -57,9 +60,14 @@ def forecast(run: Path, arguments: Sequence[str], comm: Communicator | Serial) -
         store = ForecastStore(path)
     team = form_team(comm, len(generator.lattice.tiles), options.members, options.ranks_per_member)
     layout = Layout.build(generator.lattice, team.comm)
-    parameters = [options.parameters[name] for name in generator.parameters.names]
-    stepper = Stepper.build(generator, layout, parameters, options.budget, options.drift_control)
-    run_team(stepper, team, options, start, forcing, store, comm)
+    stepper = Stepper.build(generator, layout, given[0].tolist(), options.budget, options.drift_control)
+    try:
+        run_team(stepper, team, options, start, forcing, store, comm)
+    except Exception as error:
+        if team.comm.size < comm.size:
+            error.agreed = False  # type: ignore[attr-defined]  # the other teams are at work and do not know of it
+        raise
+    comm.barrier()
     if comm.is_root:
         print(f"{options.members} members of {options.steps} steps of {options.lead:g} h written to {path}", flush=True)
 
@@ -136,14 +144,17 @@ def run_team(
             first = min(int(complete[m]) for m in group)
 
             def keep(step: int, x: Tensor, group: Sequence[int] = group) -> None:
+                # What is whole is neither written again nor uncounted: these members were further than the others.
+                late = [n for n, member in enumerate(group) if complete[member] < step]
+                members = [group[n] for n in late]
                 with layout.comm.together():
-                    fields = np.where(mask, x.numpy(), np.float32(np.nan))
+                    fields = np.where(mask, x[late].numpy(), np.float32(np.nan))
                     for channel, name in enumerate(names):
-                        store.write(name, step, group, fields[:, :, channel], layout)
+                        store.write(name, step, members, fields[:, :, channel], layout)
                 layout.comm.barrier()
                 with layout.comm.together():
                     if layout.comm.is_root:
-                        store.count(step, group)
+                        store.count(step, members)
                 if step:
                     rate = (reporter.done + 1 - reporter.first) * len(group) * options.lead / 24
                     days = rate / max(time.monotonic() - begun, 1e-9)

@@ -31,6 +31,7 @@ from halocline.run.increments import Increments
 from halocline.run.long_waves import amplify_long_waves
 from halocline.run.pairs import BoundsOfStates, level_means
 from halocline.run.samplers import plain_sampler
+from halocline.state.variables import variable
 
 __all__ = ["Stepper"]
 
@@ -47,9 +48,7 @@ class Stepper:
         noise: Keyed on cells.
         bounds: Of the state.
         mask: Wet owned cells, shape (tile, channel, j, i).
-        mean, scale: Of the standardisation of the forcing, shape (forcing).
-        cells: Which cell each position of a window shows, -1 where it lies beyond, shape (tile, window j, window i).
-        wet: Where these are sea, shape (tile, 1, window j, window i).
+        mean, scale: Of the standardisation of the forcing, shape (forcing, 1, 1).
         parameters: Physical parameters of the forecast, shape (1, parameter).
         closure: Of the budget and of drift, if asked for.
     """
@@ -63,8 +62,6 @@ class Stepper:
     mask: Tensor
     mean: np.ndarray
     scale: np.ndarray
-    cells: np.ndarray
-    wet: np.ndarray
     parameters: Tensor
     closure: Closure | None
 
@@ -98,15 +95,12 @@ class Stepper:
                     "or use `halocline sample`."
                 )
         channels, standardisation, n = generator.channels, generator.standardisation, generator.channels.count
-        cells = layout.lattice.source("T", layout.local)
-        sea = generator.grid.mask("T")[0].reshape(-1)
+        mean, scale = (v[n:, None, None].numpy() for v in (level_means(standardisation), standardisation.scale))
         return cls(
             generator, layout, HaloPlan.build(layout, channels.points, channels.signs),
             CellConditions.build(generator.grid, layout), Noise.build(layout, channels.points, channels.signs),
             BoundsOfStates.build(generator), torch.as_tensor(layout.cut(channels.mask(generator.grid))),
-            level_means(standardisation)[n:].numpy(), standardisation.scale[n:].numpy(), cells,
-            np.where(cells >= 0, sea[np.maximum(cells, 0)], False)[:, None],
-            torch.tensor([list(parameters)], dtype=torch.float64),
+            mean, scale, torch.tensor([list(parameters)], dtype=torch.float64),
             Closure.build(generator, layout, budget, drift_control),
         )  # fmt: skip
 
@@ -179,9 +173,12 @@ class Stepper:
 
     def _windows(self, forcing: np.ndarray) -> Tensor:
         """Cuts standardised forcing, shape (forcing, nj, ni) to (1, tile, forcing, window j, window i), 0 on land."""
-        flat = (forcing.reshape(len(forcing), -1).astype(np.float64) - self.mean[:, None]) / self.scale[:, None]
-        shown = np.moveaxis(flat[:, np.maximum(self.cells, 0)], 0, 1)
-        return torch.from_numpy(np.where(self.wet, shown, 0.0).astype(np.float32))[None]
+        rows = [variable(name) for name in self.generator.config.data.forcing]
+        sea = self.generator.grid.mask("T")[0]
+        x = np.where(sea, (forcing.astype(np.float64) - self.mean) / self.scale, 0.0).astype(np.float32)
+        parts = [self.layout.cut(f, halo=True, point=row.point, sign=row.sign) for f, row in zip(x, rows, strict=True)]
+        shape = (len(self.layout.local), 0, *self.generator.lattice.window)
+        return torch.from_numpy(np.stack(parts, axis=1) if parts else np.zeros(shape, np.float32))[None]
 
     def _apply(
         self, x: Tensor, y: Tensor, scale: Tensor, low: Tensor, high: Tensor, members: Sequence[int]

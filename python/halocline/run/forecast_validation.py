@@ -69,8 +69,10 @@ def score(
             forcing = [s[n:].numpy() for s in states]
             try:
                 made = stepper(x.expand(count, *x.shape), forcing, lead, number, seed, range(count))
-            except ValueError:
-                return {"score": math.inf}
+            except ValueError as error:
+                if "diverged" not in str(error):
+                    raise
+                return dict.fromkeys(summary({row.name: [(1.0, 1.0, 1.0)] for row in names}, count), math.inf)
             for channel, row in enumerate(names):
                 weight = areas(geometry, row.point)
                 field, true = made[:, :, channel : channel + 1], truth[None, :, channel : channel + 1]

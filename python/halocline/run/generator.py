@@ -207,10 +207,15 @@ class Generator:
                 where it is told nothing.
 
         Raises:
-            ValueError: It is told coarse states, but there are none.
+            ValueError: It is told coarse states, but there are none; or it makes forecasts.
 
         Collective: yes, over the communicator of the layout (builds the halo plan).
         """
+        if self.config.forecast:
+            raise ValueError(
+                "The run folder makes forecasts (it has forecast.leads), expected a generator of states: use "
+                "`halocline forecast`, or name another run."
+            )
         if context is None and self.config.coarse.factor > 1:
             raise ValueError(
                 f"The network is told coarse states (coarse.factor is {self.config.coarse.factor}), got none: pass "

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from halocline.io.calendar import CALENDARS
-from halocline.io.forecast_state import is_forecast, read_forecast_state
+from halocline.io.forecast_file import is_forecast, read_forecast_state
 from halocline.io.nemo import read_states, write_restart
 from halocline.io.nextsim import write_start
 from halocline.mesh.communicator import Communicator, Serial

@@ -232,17 +232,17 @@ class Trainer:
     def _check_divergence(self) -> None:
         """Ends a training whose loss has grown far beyond its lowest; of a likelihood, whose exponential has."""
         forecast = self.generator.config.forecast
+        factor = self.config.divergence
         if forecast and forecast.loss == "censored":
             lowest = self.history.lowest
-            beyond = self.history.mean > lowest + math.log(self.config.divergence)
+            limit, words = lowest + math.log(factor), f"ln(training.divergence = {factor:g}) above its lowest"
         else:
             lowest = max(self.history.lowest, LEAST)
-            beyond = self.history.mean > self.config.divergence * lowest
-        if beyond:
+            limit, words = factor * lowest, f"training.divergence = {factor:g} times its lowest"
+        if self.history.mean > limit:
             raise Failed(
                 f"The loss is {self.history.mean:.4g} at step {self.step} (mean of {WINDOW} steps), expected at most "
-                f"training.divergence = {self.config.divergence:g} times its lowest, {lowest:.4g}; "
-                f"{self._last_good}: lower training.learning_rate and choose another output."
+                f"{words}, {lowest:.4g}; {self._last_good}: lower training.learning_rate and choose another output."
             )
 
     def _validate(self, log: TrainingLog) -> bool:
