@@ -1,5 +1,6 @@
 """A forecast has the same bits on any number of ranks, whoever owns which tile, and one that goes on likewise."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -31,14 +32,14 @@ def land_broken_grid(**edges) -> Grid:
     return box_grid(1, *wet.shape, wet=wet, **edges)
 
 
-def build(grid: Grid, sampler: str, precision: str) -> Generator:
+def build(grid: Grid, sampler: str, precision: str, guided: bool = False) -> Generator:
     config = RunConfig(
         data=DataConfig(grid="", states=(), variables=STATE, forcing=FORCING),
         lattice=LatticeConfig((8, 8), 2),
         output="",
         network=UNetConfig(width=8, multipliers=(1, 2), blocks=1, embedding=16, cell_features=0),
         training=TrainingConfig(centre="level"),
-        forecast=ForecastConfig(leads=(6.0, 12.0)),
+        forecast=ForecastConfig(leads=(6.0, 12.0), first_guess="guess" if guided else ""),
         sampling=SamplingConfig(sampler=sampler, steps=2, tile_batch=4, precision=precision),
     )
     channels = Channels.build(config.data.stored, grid)
@@ -48,8 +49,16 @@ def build(grid: Grid, sampler: str, precision: str) -> Generator:
     scale = torch.full((2, channels.count), 0.2).double()
     increments = Increments(torch.tensor([6.0, 12.0]).double(), scale, ON_BOUNDS)
     none = Parameters.fit((), torch.zeros(3, 0))
-    generator = Generator.build(config, grid, standardisation, none, increments=increments)
-    torch.manual_seed(1)
+    guess = None
+    if guided:
+        first = replace(config, forecast=ForecastConfig((6.0, 12.0), loss="gaussian", deterministic=True))
+        guess = disturbed(Generator.build(first, grid, standardisation, none, increments=increments), 2)
+    return disturbed(Generator.build(config, grid, standardisation, none, increments=increments, guess=guess), 1)
+
+
+def disturbed(generator: Generator, seed: int) -> Generator:
+    """Weights that begin with zero would hide what depends on the layout."""
+    torch.manual_seed(seed)
     with torch.no_grad():
         for p in generator.denoiser.network.parameters():
             p.add_(0.1 * torch.randn_like(p))
@@ -82,12 +91,12 @@ def trajectory(generator: Generator, layout: Layout, first: int = 0, x: torch.Te
 
 
 @pytest.mark.parametrize(
-    ("edges", "sampler", "precision"),
-    [({}, "heun", "fp32"), ({"periodic_i": True, "fold": "F"}, "multistep", "bf16")],
+    ("edges", "sampler", "precision", "guided"),
+    [({}, "heun", "fp32", False), ({"periodic_i": True, "fold": "F"}, "multistep", "bf16", True)],
 )
-def test_forecast_does_not_depend_on_layout_or_interruption(comm, edges, sampler, precision):
+def test_forecast_does_not_depend_on_layout_or_interruption(comm, edges, sampler, precision, guided):
     torch.set_num_threads(1)
-    generator = build(land_broken_grid(**edges), sampler, precision)
+    generator = build(land_broken_grid(**edges), sampler, precision, guided)
     expected = trajectory(generator, Layout.build(generator.lattice, Serial()))
     rng = np.random.default_rng(5)
     count = generator.lattice.count

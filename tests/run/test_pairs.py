@@ -1,5 +1,6 @@
 """Pairs of states a lead apart: which there are, how large their changes are, and what a forecast is trained on."""
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,6 +10,7 @@ import torch
 from case import here
 from ice_case import HOURS, RUNS, TIMES, sea, trajectories, write_case
 
+from halocline.flow.first_guess import relative_target
 from halocline.io.training_store import TrainingStore
 from halocline.mesh.communicator import Serial
 from halocline.mesh.layout import Layout
@@ -125,9 +127,14 @@ def test_pairs_are_the_changes_of_the_state_and_the_forcing_at_both_ends(store) 
     assert (batches[0].bounds != 0).any()
 
 
-def test_forecast_is_told_what_its_training_was_told(store) -> None:
+@pytest.mark.parametrize("guided", [False, True])
+def test_forecast_is_told_what_its_training_was_told(store, guided: bool) -> None:
     path, made = store
     generator = prepare(read_config(path), made)
+    guess = prepare(read_config(path, ["forecast.deterministic=true", "forecast.loss=gaussian"]), made)
+    for weights in guess.denoiser.network.parameters():
+        weights.data += 0.1 * torch.randn(weights.shape, generator=torch.Generator().manual_seed(0))
+    generator = replace(generator, guess=guess if guided else None)
     stepper = Stepper.build(generator, Layout.build(generator.lattice, Serial()))
     loader = PairLoader(made, generator, 0, 1)
     fields = np.stack([trajectories()[name] for name in NAMES + FORCING], axis=2).reshape(-1, 9, *MASK.shape)
@@ -136,9 +143,17 @@ def test_forecast_is_told_what_its_training_was_told(store) -> None:
             sample, batch = loader.sample(n), loader.draw(n // 4)[0]
             before, after = (fields[sample.record + k] for k in (0, sample.lead + 1))
             x = torch.as_tensor(stepper.layout.cut(before[:6]))[None]
-            bound = stepper._denoiser(x, (before[6:], after[6:]), 6.0 * (sample.lead + 1))
+            hours, conditions, k = 6.0 * (sample.lead + 1), batch.conditions, n % 4
+            bound = stepper._denoiser(x, (before[6:], after[6:]), hours)
+            if guided:
+                unit = generator.increments.at(hours)[:6, None, None]
+                bound, centre, scale = stepper._guided(guess, bound, x.double(), unit)
+                y, conditions = relative_target(guess.denoiser.eval(), batch.x0, batch.wet, conditions)
+                true = torch.as_tensor(stepper.layout.cut(after[:6]))[sample.window]
+                sea, target = stepper.mask[sample.window], y[k, :, 2:-2, 2:-2]
+                assert torch.allclose((centre + scale * target)[0, sample.window][sea].float(), true[sea], atol=2e-6)
             told = torch.cat([bound.cell_conditions.static[sample.window], bound.context[0, sample.window]])
-            assert torch.equal(told, batch.conditions["static"][n % 4])
+            assert torch.allclose(told, conditions["static"][k], atol=1e-5 if guided else 0, rtol=0)
             assert torch.equal(bound.conditions[0], batch.conditions["conditions"][n % 4])
             assert torch.equal(bound.cell_conditions.cells[sample.window], batch.conditions["cells"][n % 4])
     finally:

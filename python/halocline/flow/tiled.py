@@ -75,12 +75,21 @@ class TiledDenoiser:
 
         Collective: yes, one halo exchange.
         """
-        windows = self.halo.fill(x)
-        members, tiles = x.shape[:2]
+        return Posterior(mean=self.on_windows(self.halo.fill(x), t) * self.mask)
+
+    def on_windows(self, windows: Tensor, t: Time) -> Tensor:
+        """Returns the mean on owned cells, land included.
+
+        Arguments:
+            windows: With their halos, shape (member, tile, channel, window j, window i).
+            t: Path time in [0, 1], one number.
+
+        Collective: no.
+        """
+        members, tiles = windows.shape[:2]
         items = windows.flatten(0, 1)
         means = [self._evaluate(items, start, tiles, float(t)) for start in range(0, len(items), self.batch)]
-        mean = torch.cat(means).unflatten(0, (members, tiles))
-        return Posterior(mean=mean * self.mask)
+        return torch.cat(means).unflatten(0, (members, tiles))
 
     def _evaluate(self, items: Tensor, start: int, tiles: int, t: float) -> Tensor:
         """Denoises one fixed-size batch and returns the owned cells of its real items."""

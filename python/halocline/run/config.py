@@ -32,7 +32,7 @@ __all__ = [
     "apply_overrides", "build", "parse_overrides", "read_config", "write_config",
 ]  # fmt: skip
 
-PATHS = ("data.grid", "data.states", "data.store", "sampling.coarse", "output")
+PATHS = ("data.grid", "data.states", "data.store", "sampling.coarse", "forecast.first_guess", "output")
 STATES = ("temperature", "salinity", "velocity_u", "velocity_v", "sea_level")
 
 

@@ -82,7 +82,7 @@ def window_activations(config: RunConfig, grid: Grid, lattice: Lattice, network:
         "conditions": torch.zeros(2, conditions),
         "cells": torch.zeros(2, wj, wi, dtype=torch.long),
     }
-    x, t = torch.zeros(2, channels, wj, wi), torch.full((2,), 0.5)
+    x, t = torch.zeros(2, channels * config.forecast.outputs, wj, wi), torch.full((2,), 0.5)
     half = config.training.precision == "bf16"
     with torch.autocast("cpu", torch.bfloat16, enabled=half):
         return activations(network, (x, t), example) // 2

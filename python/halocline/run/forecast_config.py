@@ -17,17 +17,27 @@ class ForecastConfig:
     Attributes:
         leads: Hours from the state that is given to the one that is made; all of them are learned, and any lead between
             the shortest and the longest can be asked for. None: the run is one of a generator of states.
-        loss: "censored", the likelihood of `flow.censored` (values on their bounds are told from those near them), or
-            "squared".
+        loss: "censored", the likelihood of `flow.censored` (values on their bounds are told from those near them),
+            "squared", or, if deterministic, "gaussian", which learns how far the truth lies from the mean, too.
         deterministic: Learn the mean of what can follow instead of its distribution: one evaluation without noise.
+        first_guess: Run folder of deterministic forecasts with loss "gaussian": learn what these leave open, in units
+            of how much that is (`flow.first_guess`). Their weights become part of the generator. Empty: none.
     """
 
     leads: tuple[float, ...] = ()
     loss: str = "censored"
     deterministic: bool = False
+    first_guess: str = ""
 
     def __post_init__(self) -> None:
-        one_of("forecast.loss", self.loss, ("censored", "squared"))
+        one_of("forecast.loss", self.loss, ("censored", "squared", "gaussian"))
+        if self.loss == "gaussian" and not self.deterministic:
+            raise ValueError("forecast.loss is 'gaussian', expected forecast.deterministic=true with it: set both.")
+        if self.first_guess and self.deterministic:
+            raise ValueError(
+                f"forecast.first_guess is '{self.first_guess}' with forecast.deterministic, expected none: what a "
+                "first guess leaves open is not deterministic; leave one of them out."
+            )
         ascending = all(a < b for a, b in zip(self.leads, self.leads[1:], strict=False))
         if any(not lead > 0 for lead in self.leads) or not ascending:
             raise ValueError(f"forecast.leads is {list(self.leads)}, expected positive hours in ascending order.")
@@ -35,6 +45,16 @@ class ForecastConfig:
     def __bool__(self) -> bool:
         """Whether the run is one of forecasts."""
         return bool(self.leads)
+
+    @property
+    def outputs(self) -> int:
+        """Channels of the network for each of the state."""
+        return 2 if self.loss == "gaussian" else 1
+
+    @property
+    def likelihood(self) -> bool:
+        """Whether the loss is the logarithm of a likelihood, which may be negative."""
+        return bool(self) and self.loss != "squared"
 
     def check(self, forcing: Sequence[str], centre: str, factor: int) -> None:
         """Refuses what forecasts cannot be made of.

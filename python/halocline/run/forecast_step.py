@@ -3,17 +3,20 @@ r"""One step of a forecast: members on tiles, from the state at T to the state a
 .. math::
     X(T + \tau) = X(T) + s_\tau x_0, \qquad x_0 \sim p(x_0 \mid X(T), \text{forcing at } T \text{ and } T + \tau)
 
-The denoised mean is clipped at every evaluation to :math:`(b_\pm - X(T)) / s_\tau`, and where the sample ends on a
-bound the state has the bound's own bits. At a physical bound that the training states do not reach, what lies beyond is
-reflected: nothing ends there. Then area means are corrected, if asked for (`halocline.run.budget`). What is
-carried from step to step is float32 in physical units, which is also what is written: a forecast that goes on from its
-file goes on with the same bits.
+With a first guess (`halocline.flow.first_guess`), :math:`x_0 = \mu + k \sigma y`, where y is the sample and k is
+`sampling.spread`.
+
+The denoised mean is clipped at every evaluation to where the state would leave its bounds, and where the sample ends on
+a bound the state has the bound's own bits. At a physical bound that the training states do not reach, what lies beyond
+is reflected: nothing ends there. Then area means are corrected, if asked for (`halocline.run.budget`). What is carried
+from step to step is float32 in physical units, which is also what is written: a forecast that goes on from its file
+goes on with the same bits.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -21,6 +24,7 @@ from torch import Tensor
 
 from halocline.flow.censored import BoundedDenoiser
 from halocline.flow.conditions import CellConditions, extra_count
+from halocline.flow.first_guess import BEGIN, FirstGuess
 from halocline.flow.noise import Noise
 from halocline.flow.tiled import TiledDenoiser
 from halocline.mesh.halo import HaloPlan
@@ -48,6 +52,7 @@ class Stepper:
         noise: Keyed on cells.
         bounds: Of the state.
         mask: Wet owned cells, shape (tile, channel, j, i).
+        wet: Wet cells of the windows, shape (tile, channel, window j, window i).
         mean, scale: Of the standardisation of the forcing, shape (forcing, 1, 1).
         parameters: Physical parameters of the forecast, shape (1, parameter).
         closure: Of the budget and of drift, if asked for.
@@ -60,6 +65,7 @@ class Stepper:
     noise: Noise
     bounds: BoundsOfStates
     mask: Tensor
+    wet: Tensor
     mean: np.ndarray
     scale: np.ndarray
     parameters: Tensor
@@ -94,13 +100,18 @@ class Stepper:
                     "The run folder is of a generator of states, expected one of forecasts: train with forecast.leads, "
                     "or use `halocline sample`."
                 )
+            if generator.guess is None and generator.config.sampling.spread != 1:
+                raise ValueError(
+                    f"sampling.spread is {generator.config.sampling.spread:g}, expected 1 for a generator without "
+                    "forecast.first_guess: widen its ensembles by sampling.noise or sampling.long_waves."
+                )
         channels, standardisation, n = generator.channels, generator.standardisation, generator.channels.count
         mean, scale = (v[n:, None, None].numpy() for v in (level_means(standardisation), standardisation.scale))
         return cls(
             generator, layout, HaloPlan.build(layout, channels.points, channels.signs),
             CellConditions.build(generator.grid, layout), Noise.build(layout, channels.points, channels.signs),
             BoundsOfStates.build(generator), torch.as_tensor(layout.cut(channels.mask(generator.grid))),
-            mean, scale, torch.tensor([list(parameters)], dtype=torch.float64),
+            wet_windows(generator, layout), mean, scale, torch.tensor([list(parameters)], dtype=torch.float64),
             Closure.build(generator, layout, budget, drift_control),
         )  # fmt: skip
 
@@ -128,10 +139,12 @@ class Stepper:
         """
         config, increments = self.generator.config, self.generator.increments
         assert increments is not None
+        tiled, centre = self._denoiser(x, forcing, hours), x.double()
         scale = increments.at(hours)[: x.shape[2], None, None]
-        low, high = (self._relative(bound, x, scale) for bound in (self.bounds.low, self.bounds.high))
-        denoiser = BoundedDenoiser(self._denoiser(x, forcing, hours), low, high)
-        deterministic = config.forecast.deterministic
+        if self.generator.guess is not None:
+            tiled, centre, scale = self._guided(self.generator.guess, tiled, centre, scale)
+        low, high = (self._relative(bound, centre, scale) for bound in (self.bounds.low, self.bounds.high))
+        denoiser = BoundedDenoiser(tiled, low, high)
 
         def draw(number: int) -> Tensor:
             z = self.noise.draw(seed, members, step, number) * self.mask
@@ -140,14 +153,35 @@ class Stepper:
             halo = self.generator.lattice.halo
             return amplify_long_waves(config.sampling.noise * z, config.sampling.long_waves, self.halo, halo, self.mask)
 
-        sampler = plain_sampler(config.sampling, denoiser, draw)
-        y = denoiser(torch.zeros_like(x), 1.0).mean if deterministic else sampler(draw(0))
-        new = self._apply(x, y, scale, low, high, members)
+        if config.forecast.deterministic:
+            expected = self._expect(self.generator, tiled)[:, :, : x.shape[2], tiled.owned, tiled.owned]
+            y = expected.clamp(low, high)
+        else:
+            y = plain_sampler(config.sampling, denoiser, draw)(draw(0))
+        new = self._apply(centre, y, scale, low, high, members)
         return new if self.closure is None else self.closure(x, new, forcing, hours)
 
     @staticmethod
-    def _relative(bound: Tensor, x: Tensor, scale: Tensor) -> Tensor:
-        return ((bound[:, None, None] - x.double()) / scale).float()
+    def _relative(bound: Tensor, centre: Tensor, scale: Tensor) -> Tensor:
+        return ((bound[:, None, None] - centre) / scale).float()
+
+    def _guided(
+        self, guess: Generator, tiled: TiledDenoiser, centre: Tensor, scale: Tensor
+    ) -> tuple[TiledDenoiser, Tensor, Tensor]:
+        """Tells the network the first guess, and moves what a sample of 0 and of 1 stands for."""
+        assert tiled.context is not None
+        found = FirstGuess.split(self._expect(guess, tiled)).masked(self.wet)
+        mean, log_spread = (v[..., tiled.owned, tiled.owned].double() for v in found)
+        told = replace(tiled, context=torch.cat([tiled.context, found.told], dim=2))
+        return told, centre + scale * mean, scale * self.generator.config.sampling.spread * log_spread.exp()
+
+    @staticmethod
+    def _expect(generator: Generator, tiled: TiledDenoiser) -> Tensor:
+        """What a network without noise says on windows, (member, tile, output, window j, window i)."""
+        outputs = generator.channels.count * generator.config.forecast.outputs
+        nothing = torch.zeros(len(tiled.conditions), len(tiled.mask), outputs, *generator.lattice.window)
+        whole = replace(tiled, denoiser=generator.denoiser.eval(), owned=slice(None))
+        return whole.on_windows(nothing, BEGIN)
 
     def _denoiser(self, x: Tensor, forcing: Sequence[np.ndarray], hours: float) -> TiledDenoiser:
         """Binds the network to the state and the forcing."""
@@ -181,19 +215,26 @@ class Stepper:
         return torch.from_numpy(np.stack(parts, axis=1) if parts else np.zeros(shape, np.float32))[None]
 
     def _apply(
-        self, x: Tensor, y: Tensor, scale: Tensor, low: Tensor, high: Tensor, members: Sequence[int]
+        self, centre: Tensor, y: Tensor, scale: Tensor, low: Tensor, high: Tensor, members: Sequence[int]
     ) -> Tensor:
-        """Adds the change to the state; a change that ends on a bound gives the bound itself."""
+        """Adds the change to what it departs from; a change that ends on a bound gives the bound itself."""
+        new = torch.where(self.mask, (centre + scale * y.double()).float(), 0)
         with self.layout.comm.together():
-            if not bool(y.isfinite().all()):
-                number = members[int((~y.isfinite()).flatten(1).any(dim=1).nonzero()[0])]
+            if not bool(new.isfinite().all()):
+                number = members[int((~new.isfinite()).flatten(1).any(dim=1).nonzero()[0])]
                 raise ValueError(
                     f"Member {number} diverged: the network returned numbers that are not finite; check the forcing, "
                     "or train longer."
                 )
         bounds = self.bounds
-        new = (x.double() + scale * y.double()).float()
         lowest, highest = (b.float()[:, None, None].expand_as(new) for b in (bounds.lowest, bounds.highest))
         new = torch.where(y <= low, lowest, torch.where(y >= high, highest, new))
         new = torch.where(new < lowest, 2 * lowest - new, torch.where(new > highest, 2 * highest - new, new))
         return torch.where(self.mask, new.clamp(lowest, highest), 0)
+
+
+def wet_windows(generator: Generator, layout: Layout) -> Tensor:
+    """Cuts the mask of each channel, halos included: (tile, channel, window j, window i)."""
+    sea, points = generator.channels.mask(generator.grid), generator.channels.points
+    parts = [layout.cut(here, halo=True, point=point) for here, point in zip(sea, points, strict=True)]
+    return torch.as_tensor(np.stack(parts, axis=1))

@@ -103,6 +103,7 @@ class Generator:
             these are from the reference of the standardisation.
         increments: Changes over the leads of a forecast; None where it makes states.
         budget: Growth of the ice volume over these leads, and the range of area means; likewise.
+        guess: Deterministic forecasts from which it makes departures; None where it makes whole changes.
         step: Optimiser steps behind the weights.
     """
 
@@ -118,6 +119,7 @@ class Generator:
     climatology: Climatology | None = None
     increments: Increments | None = None
     budget: Budget | None = None
+    guess: Generator | None = None
     step: int = 0
 
     @classmethod
@@ -132,6 +134,7 @@ class Generator:
         climatology: Climatology | None = None,
         increments: Increments | None = None,
         budget: Budget | None = None,
+        guess: Generator | None = None,
     ) -> Generator:
         """Builds an untrained generator; weights are a function of training.seed.
 
@@ -148,7 +151,7 @@ class Generator:
         denoiser = PreconditionedDenoiser(network, path, 1.0, config.sigma_given)
         return cls(
             config, grid, lattice, channels, standardisation, parameters, denoiser, thresholds, targets or Targets(),
-            climatology, increments, budget,
+            climatology, increments, budget, guess,
         )  # fmt: skip
 
     @property
@@ -254,6 +257,7 @@ def input_counts(config: RunConfig, grid: Grid, lattice: Lattice) -> tuple[int, 
     if config.forecast:  # the state that is given, the forcing at both ends of the lead; the lead instead of the season
         state, stored = (Channels.build(names, grid).count for names in (config.data.variables, config.data.stored))
         static, told = static + state + 2 * (stored - state), 1 + parameters
+        static += 2 * state if config.forecast.first_guess else 0
     else:
         told = sample_conditions(torch.zeros(1), torch.zeros(1, parameters)).shape[1]
     return static, told + extra_count(training.scales, training.symmetries)
@@ -262,6 +266,7 @@ def input_counts(config: RunConfig, grid: Grid, lattice: Lattice) -> tuple[int, 
 def build_network(config: RunConfig, grid: Grid, lattice: Lattice, channels: int) -> nn.Module:
     """Builds the network with weights that depend on training.seed only."""
     static, conditions = input_counts(config, grid, lattice)
+    channels *= config.forecast.outputs
     with torch.random.fork_rng():
         torch.manual_seed(config.training.seed)
         network = backbone(config, channels, static, conditions, grid.nj * grid.ni)
@@ -284,7 +289,7 @@ def with_weights(generator: Generator, weights: Mapping[str, Tensor], step: int)
     """
     made = Generator.build(
         generator.config, generator.grid, generator.standardisation, generator.parameters, generator.thresholds,
-        generator.targets, generator.climatology, generator.increments, generator.budget,
+        generator.targets, generator.climatology, generator.increments, generator.budget, generator.guess,
     )  # fmt: skip
     made.denoiser.network.load_state_dict(dict(weights))
     return replace(made, step=step)

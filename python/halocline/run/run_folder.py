@@ -31,7 +31,7 @@ from halocline.run.targets import Targets
 from halocline.state.climatology import Climatology
 from halocline.state.state import Standardisation
 
-__all__ = ["WEIGHTS", "fingerprints", "load_content", "load_generator", "save_generator", "start_run_folder"]
+__all__ = ["GUESS", "WEIGHTS", "fingerprints", "load_content", "load_generator", "save_generator", "start_run_folder"]
 
 FORMAT = 2  # of generator.safetensors; raised when older files can no longer be read
 WEIGHTS = "generator.safetensors"
@@ -42,7 +42,7 @@ TENSORS = (
 ENTRIES = ("version", "grid", "config", "thresholds", "step", "crc32")
 PARAMETERS = ("mean", "scale", "low", "high")
 NETWORK, TARGETS, CLIMATOLOGY, INCREMENTS = "network.", "targets.", "climatology.", "increments."
-BUDGET = "budget."
+BUDGET, GUESS = "budget.", "guess."
 
 
 def save_generator(folder: Path, generator: Generator, weights: Mapping[str, Tensor]) -> None:
@@ -69,6 +69,8 @@ def save_generator(folder: Path, generator: Generator, weights: Mapping[str, Ten
         "step": str(generator.step),
         "crc32": str(checksum(tensors)),
     }
+    if generator.guess is not None:
+        about["guess"] = write_config(generator.guess.config)
     with atomic_path(folder / WEIGHTS) as temporary:
         save_tensors(temporary, {name: x.numpy() for name, x in tensors.items()}, about)
 
@@ -83,6 +85,8 @@ def fitted(generator: Generator) -> dict[str, Tensor]:
         tensors |= {CLIMATOLOGY + k: v for k, v in generator.climatology.to_dict().items()}
     if generator.increments is not None:
         tensors |= {INCREMENTS + k: v for k, v in generator.increments.to_dict().items()}
+    if generator.guess is not None:
+        tensors |= {GUESS + k: v for k, v in generator.guess.denoiser.network.state_dict().items()}
     return {name: x.detach().cpu().contiguous() for name, x in tensors.items()}
 
 
@@ -201,8 +205,15 @@ def load_generator(folder: Path, overrides: Mapping[str, Any] | None = None) -> 
     generator = Generator.build(
         config, grid, standardisation, parameters, content["thresholds"], targets, climatology, increments, budget
     )
-    load_weights(generator.denoiser.network, tensors, folder / WEIGHTS)
-    return replace(generator, step=content["step"])
+    load_weights(generator.denoiser.network, part(tensors, NETWORK), folder / WEIGHTS)
+    guess = None
+    if config.forecast.first_guess:
+        guess = Generator.build(
+            build(RunConfig, yaml.safe_load(content["guess"]), ""), grid, standardisation, parameters,
+            increments=increments,
+        )  # fmt: skip
+        load_weights(guess.denoiser.network, part(tensors, GUESS), folder / WEIGHTS)
+    return replace(generator, guess=guess, step=content["step"])
 
 
 def part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -210,13 +221,12 @@ def part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): x for name, x in tensors.items() if name.startswith(prefix)}
 
 
-def load_weights(network: torch.nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
+def load_weights(network: torch.nn.Module, given: dict[str, Tensor], path: Path) -> None:
     """Puts the weights of a file into a network.
 
     Raises:
         ValueError: Names or shapes differ; the sentence names the first.
     """
-    given = part(tensors, NETWORK)
     expected = network.state_dict()
     for name in [*expected, *given]:
         shapes = [tuple(x[name].shape) if name in x else "none" for x in (given, expected)]

@@ -24,6 +24,8 @@ class SamplingConfig:
             network has learned.
         long_waves: Factor on the waves of that noise that are longer than some ten halos, in forecasts: more than 1
             spreads an ensemble wider and leaves its small scales as they are; see `run.long_waves`.
+        spread: Factor on the spread of a first guess, in forecasts that have one: more than 1 spreads an ensemble wider
+            in all its scales.
         tile_batch: Windows in one network evaluation; part of what fixes the bits.
         precision: "fp32" or "bf16".
         constraints: What samples are to meet, "none" or joined by "+": means of the levels ("ts" temperature and
@@ -49,6 +51,7 @@ class SamplingConfig:
     times: str = "uniform"
     noise: float = 1.0
     long_waves: float = 1.0
+    spread: float = 1.0
     tile_batch: int = 8
     precision: str = "fp32"
     constraints: str = "none"
@@ -92,6 +95,7 @@ class SamplingConfig:
         one_of("sampling.times", self.times, ("uniform", "logistic"))
         at_least("sampling", self, "noise", 0)
         at_least("sampling", self, "long_waves", 0)
+        at_least("sampling", self, "spread", 0, strictly=True)
         one_of("sampling.precision", self.precision, ("fp32", "bf16"))
         if self.steps < 1 or self.tile_batch < 2:
             raise ValueError(

@@ -20,12 +20,13 @@ from halocline.run.config import RunConfig, build, read_config
 from halocline.run.data import ensure_store
 from halocline.run.dry_run import dry_run
 from halocline.run.engine import leave
+from halocline.run.first_guess import check_guess, load_guess
 from halocline.run.generator import Generator, Parameters, check_window
 from halocline.run.increments import Increments
 from halocline.run.judging import learn_thresholds
 from halocline.run.loader import WindowLoader
 from halocline.run.pairs import PairLoader
-from halocline.run.run_folder import fingerprints, start_run_folder
+from halocline.run.run_folder import GUESS, fingerprints, start_run_folder
 from halocline.run.targets import Targets
 from halocline.run.threads import choose_device, share_cores
 from halocline.run.trainer import Trainer
@@ -36,7 +37,7 @@ __all__ = ["prepare", "train"]
 
 LEAST = 1e-2  # of the scale of departures, in scales of the states
 
-MAY_CHANGE = {"output", "sampling", "data.grid", "data.states", "data.store"}
+MAY_CHANGE = {"output", "sampling", "data.grid", "data.states", "data.store", "forecast.first_guess"}
 """Settings that a resumed run may change: places (content is compared), beside those of training below."""
 
 TRAINING_MAY_CHANGE = {
@@ -164,9 +165,12 @@ def prepare(config: RunConfig, store: TrainingStore) -> Generator:
     if config.forecast:
         increments = Increments.from_dict({k: torch.as_tensor(x) for k, x in (store.increments() or {}).items()})
         budget = Budget.from_dict({k: torch.as_tensor(x) for k, x in (store.budget() or {}).items()})
-    return Generator.build(
-        config, store.grid, standardisation, parameters, thresholds, targets, climatology, increments, budget
-    )
+    generator = Generator.build(
+        config, store.grid, standardisation, parameters, thresholds, targets, climatology, increments, budget,
+        load_guess(config),
+    )  # fmt: skip
+    check_guess(generator)
+    return generator
 
 
 def standardise(
@@ -280,7 +284,13 @@ def check_same_data(generator: Generator, checkpoint: Checkpoint | None, folder:
     if checkpoint is None:
         return
     now, saved = fingerprints(generator), checkpoint.manifest["fitted"]
-    if changed := [name for name in now if now[name] != saved.get(name)]:
+    changed = [name for name in now if now[name] != saved.get(name)]
+    if changed and all(name.startswith(GUESS) for name in changed):
+        raise ValueError(
+            f"forecast.first_guess has changed since step {checkpoint.step} of {folder}: restore the run folder "
+            f"{generator.config.forecast.first_guess} to go on, or choose another output."
+        )
+    if changed:
         raise ValueError(
             f"data.states have changed since step {checkpoint.step} of {folder} ({', '.join(changed)} differ): restore "
             "them to go on, or choose another output."

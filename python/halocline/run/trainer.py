@@ -16,7 +16,8 @@ import numpy as np
 import torch
 
 from halocline.flow.censored import censored_loss
-from halocline.flow.denoiser import PreconditionedDenoiser, training_loss
+from halocline.flow.denoiser import Loss, PreconditionedDenoiser, training_loss
+from halocline.flow.first_guess import first_guess_loss, relative_target
 from halocline.io.training_store import TrainingStore
 from halocline.mesh.communicator import Communicator, Serial
 from halocline.run.checkpoints import Checkpoint, mark_best, remove_old, write_checkpoint
@@ -114,6 +115,7 @@ class Trainer:
         self.engine = Engine.start(network, self.config, comm, device)
         path, given = generator.denoiser.path, generator.config.sigma_given
         self.denoiser = PreconditionedDenoiser(self.engine.network, path, 1.0, given).to(device)
+        self.guess = None if generator.guess is None else generator.guess.denoiser.to(device).eval()
         halo = generator.lattice.halo
         self.owned = slice(halo, -halo) if halo else slice(None)
         self.step, self.history, self.saved = 0, History.start(), time.monotonic()
@@ -212,18 +214,24 @@ class Trainer:
 
     def _micro_batch(self, batch: Batch, noise: LossByNoise) -> float:
         """Adds the gradient of a micro-batch and returns its part of the loss."""
+        loss = self._loss(batch)
+        self.engine.backward(loss.total)
+        noise.add(batch.t, loss.per_sample.cpu(), batch.wet[..., self.owned, self.owned].sum((1, 2, 3)))
+        return float(loss.total.detach())
+
+    def _loss(self, batch: Batch) -> Loss:
+        """The loss that the configuration asks for, of a micro-batch."""
         here = {name: x.to(self.device) for name, x in batch.conditions.items()}
         x0, z, t, wet = (x.to(self.device) for x in (batch.x0, batch.z, batch.t, batch.wet))
+        total, owned = batch.wet_count, self.owned
+        if self.generator.config.forecast.loss == "gaussian":
+            return first_guess_loss(self.denoiser, x0, wet, total, here, owned)
+        if self.guess is not None:
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
+                x0, here = relative_target(self.guess, x0, wet, here)
         if batch.bounds is None:
-            loss = training_loss(
-                self.denoiser, x0, z, t, wet, batch.wet_count, conditions=here, owned=self.owned
-            )
-        else:
-            bounds = batch.bounds.to(self.device)
-            loss = censored_loss(self.denoiser, x0, z, t, wet, batch.wet_count, bounds, here, self.owned)
-        self.engine.backward(loss.total)
-        noise.add(batch.t, loss.per_sample.cpu(), wet[..., self.owned, self.owned].sum((1, 2, 3)).cpu())
-        return float(loss.total.detach())
+            return training_loss(self.denoiser, x0, z, t, wet, total, conditions=here, owned=owned)
+        return censored_loss(self.denoiser, x0, z, t, wet, total, batch.bounds.to(self.device), here, owned)
 
     @property
     def _last_good(self) -> str:
@@ -233,7 +241,7 @@ class Trainer:
         """Ends a training whose loss has grown far beyond its lowest; of a likelihood, whose exponential has."""
         forecast = self.generator.config.forecast
         factor = self.config.divergence
-        if forecast and forecast.loss == "censored":
+        if forecast.likelihood:
             lowest = self.history.lowest
             limit, words = lowest + math.log(factor), f"ln(training.divergence = {factor:g}) above its lowest"
         else:
