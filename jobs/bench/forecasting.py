@@ -1,9 +1,9 @@
 """What a step of our own forecast costs, `forecasting.py cost`, and its memory, `forecasting.py memory`. Prints JSON.
 
-The network of jobs/configs/ice.yaml, untrained, on 64 x 64 cells of 20 km, which are 4 tiles, with members at once as
-`halocline forecast` has them. Cost: steps of 12 h by sampler, on this number of ranks; CPU seconds are those of all
-ranks. Memory: the highest resident memory during forecasts that stream their forcing from a file and whose states go
-nowhere, short, long, and of many members; on one rank, on Linux.
+The network of jobs/configs/ice.yaml and its first guess, untrained, on 64 x 64 cells of 20 km, which are 4 tiles, with
+members at once as `halocline forecast` has them. Cost: steps of 12 h by sampler, on this number of ranks; CPU seconds
+are those of all ranks. Memory: the highest resident memory during forecasts that stream their forcing from a file and
+whose states go nowhere, short, long, and of many members; on one rank, on Linux.
 """
 
 from __future__ import annotations
@@ -54,16 +54,19 @@ def build(comm: AnyCommunicator, sampler: str) -> Stepper:
 
 
 def untrained(config: RunConfig, grid: Grid) -> Generator:
-    """Builds the generator of a configuration without data."""
+    """Builds the generator of a configuration, and its first guess, without data."""
     stored = Channels.build(config.data.stored, grid)
     noise = np.random.default_rng(0).standard_normal((2, stored.count, SIDE, SIDE))
     leads = torch.tensor(config.forecast.leads, dtype=torch.float64)
-    return Generator.build(
-        config, grid, Standardisation.fit(stored, noise, grid, centre="level"), Parameters.fit((), torch.zeros(2, 0)),
-        increments=Increments(
-            leads, torch.full((len(leads), stored.count), 0.05, dtype=torch.float64), torch.full((2, stored.count), 0.1)
-        ),
-    )  # fmt: skip
+    increments = Increments(
+        leads, torch.full((len(leads), stored.count), 0.05, dtype=torch.float64), torch.full((2, stored.count), 0.1)
+    )
+    standardisation = Standardisation.fit(stored, noise, grid, centre="level")
+    none = Parameters.fit((), torch.zeros(2, 0))
+    guess = replace(config, forecast=replace(config.forecast, loss="gaussian", deterministic=True))
+    guided = replace(config, forecast=replace(config.forecast, first_guess="guess"))
+    first = Generator.build(guess, grid, standardisation, none, increments=increments)
+    return Generator.build(guided, grid, standardisation, none, increments=increments, guess=first)
 
 
 def start(stepper: Stepper) -> Start:

@@ -21,10 +21,10 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from halocline.io.forcing import FORCING, instants, open_forcing
+from halocline.io.forcing import instants, open_forcing
 from halocline.io.forecast_file import is_forecast, read_forecast_state
 from halocline.io.models import open_states, read_grid
-from halocline.io.nextsim_forcing import write_forcing
+from halocline.io.nextsim_forcing import ATMOSPHERE, write_forcing
 from halocline.io.nextsim_states import DG_NAMES
 from halocline.mesh.grid import Grid
 from halocline.physics.verdict import Thresholds
@@ -85,7 +85,7 @@ def weather(arguments: argparse.Namespace, grid: Grid, start: np.datetime64, hou
     """The atmosphere of a forecast's forcing, if that is asked for."""
     if arguments.forcing is None:
         return None
-    forcing = open_forcing(arguments.forcing, FORCING, grid, trajectory=arguments.trajectory)
+    forcing = open_forcing(arguments.forcing, ATMOSPHERE, grid, trajectory=arguments.trajectory)
     times = start + HOUR * np.arange(int(np.ceil(hours)) + 1)
     return write_forcing(arguments.folder / "atmosphere.nc", forcing, times, like=arguments.atmosphere)
 

@@ -160,11 +160,17 @@ def train(
                             coarse.variables=[…], those at T points (all)
     forecast.leads=[]       hours: learn how the state changes over these leads,
                             for `halocline forecast`; [] learns states
-    forecast.loss=censored  likelihood of values on their bounds, or squared
+    forecast.loss=censored  likelihood of values on their bounds, or squared, or,
+                            where deterministic, gaussian: mean and spread
     forecast.deterministic=false
                             true: the mean of what can follow, without noise
-    data.forcing=[NAMES]    wind_u, wind_v, air_temperature: what a forecast is
-                            told, from the same files (none)
+    forecast.first_guess=RUN
+                            of deterministic forecasts of mean and spread: learn
+                            what they leave open, in units of their spread (none)
+    data.forcing=[NAMES]    what a forecast is told, from the same files (none):
+                            wind_u, wind_v (m/s), air_temperature (degC),
+                            specific_humidity (kg/kg), and the degree-days (K)
+                            that `halocline degree-days` makes
     data.held_out_trajectories=[N,N]
                             first and last run of the model, from 0, that are
                             never learned from (none)
@@ -297,6 +303,34 @@ def sample(run: Run, overrides: Overrides = None) -> None:
     launch(lambda comm: job(run, overrides or [], comm))
 
 
+@app.command("degree-days")
+def degree_days(
+    forcing: Annotated[
+        Path, typer.Argument(metavar="FORCING", help="netCDF file of forcing, or of trajectories.", show_default=False)
+    ],
+    overrides: Overrides = None,
+) -> None:
+    """Add to forcing how much the air has melted and frozen over the last month and year.
+
+    Writes all that is in FORCING and, at each record, the degree-days per day, K:
+    means of max(T - T0, 0) (positive) and max(T0 - T, 0) (freezing) of the air
+    temperature T over the last 30 and 366 days, with T0 = 271.35 K. data.forcing
+    calls them positive_month, freezing_month, positive_year and freezing_year; in
+    files they are pdd_month, fdd_month, pdd_year and fdd_year. Name the output in
+    place of FORCING, in data.states or in forcing=FILES.
+
+    Each trajectory begins anew: as long as a window is not filled, the mean is
+    over the records that there are. Their interval must divide a day. Memory is
+    that of the long window: 6 kB a cell of sea if they are six-hourly.
+
+    \b
+    output=FILE             netCDF file to write, which must not exist (required)
+    """
+    from halocline.run.degree_days import degree_days as job
+
+    launch(lambda comm: job(forcing, overrides or [], comm))
+
+
 @app.command()
 def forecast(run: Run, overrides: Overrides = None) -> None:
     """Forecast sea ice: an ensemble from a state and forcing, step after step. Same seed, same bits, on any ranks.
@@ -328,6 +362,11 @@ def forecast(run: Run, overrides: Overrides = None) -> None:
     sampling.times=uniform  or logistic, shorter towards the data; likewise
     sampling.noise=1        standard deviation that samples start from, and
     sampling.long_waves=1   factor on its long waves: more spread; likewise
+    sampling.blend=0        cells on either side of the edge of a tile over which
+                            windows pass into one another, so that no seam is
+                            left; at most the halo; likewise
+    sampling.spread=1       factor on the spread of a first guess, where there is
+                            one: more spread in all scales; likewise
     at_once=4               members that are made at the same time: memory
     ranks_per_member=0      ranks that share the tiles of a member; 0: chosen
     """

@@ -1,5 +1,7 @@
 """A first guess is mean and spread, learned without one moving the other; targets are what it leaves open."""
 
+import math
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -33,7 +35,7 @@ def data() -> tuple[Tensor, Tensor]:
 
 
 @pytest.mark.parametrize("path", [LinearPath(), VariancePreservingPath()])
-def test_least_loss_is_that_of_mean_and_standard_deviation(path) -> None:
+def test_least_loss_is_that_of_mean_and_mean_absolute_deviation(path) -> None:
     x0, wet = data()
     table = Table()
     denoiser = PreconditionedDenoiser(table, path)
@@ -50,7 +52,8 @@ def test_least_loss_is_that_of_mean_and_standard_deviation(path) -> None:
     guess = FirstGuess.of(denoiser, x0, STATIC)
     sea = wet[0]
     assert torch.allclose(guess.mean[0][sea], x0.mean(dim=0)[sea], atol=1e-5)
-    assert torch.allclose(guess.log_spread[0].exp()[sea], x0.std(dim=0, unbiased=False)[sea], rtol=1e-4)
+    deviation = (x0 - x0.mean(dim=0)).abs().mean(dim=0) * math.sqrt(math.pi / 2)
+    assert torch.allclose(guess.log_spread[0].exp()[sea], deviation[sea], rtol=1e-4)
     assert not table.values.grad[..., 3].any()
 
 
@@ -73,7 +76,10 @@ def test_only_owned_wet_values_count() -> None:
     x0, wet = data()
     denoiser = PreconditionedDenoiser(Table(), LinearPath())
     x0, wet = x0.expand(40, 2, 5, 5).clone(), wet.expand(40, 2, 5, 5)
-    expected = float((x0[..., 1:-1, 1:-1].square() * wet[..., 1:-1, 1:-1]).sum() / 7)
+    cells = x0[..., 1:-1, 1:-1].abs()[wet[..., 1:-1, 1:-1]]
+    spread = 1 / math.sqrt(1 + 1 / 9)  # of a network that says 0
+    values = 0.5 * cells.square() + 0.1 * (math.log(spread) + math.sqrt(math.pi / 2) * cells / spread)
+    expected = float(values.sum() / 7)
     conditions = {"static": torch.zeros(40, 3, 5, 5)}
     for beyond in (0.0, 1e9):
         x0[..., 0], x0[..., 3] = beyond, beyond
@@ -90,7 +96,7 @@ def test_relative_target_is_what_the_guess_leaves_in_units_of_its_spread() -> No
         table.values.copy_(torch.randn(4, 1, 5, generator=torch.Generator().manual_seed(1)))
     given = {"static": torch.randn(40, 3, 1, 5), "conditions": torch.ones(40, 1)}
     y, told = relative_target(PreconditionedDenoiser(table, LinearPath()), x0, wet, given)
-    mean, log_spread = table.values.detach().chunk(2)
+    mean, log_spread = FirstGuess.split(table.values.detach())
     assert torch.allclose((mean + log_spread.exp() * y)[wet], x0[wet], rtol=1e-12)
     assert not y[~wet].any()
     assert torch.equal(told["static"][:, :3], given["static"]) and told["conditions"] is given["conditions"]
@@ -99,6 +105,8 @@ def test_relative_target_is_what_the_guess_leaves_in_units_of_its_spread() -> No
 
 
 def test_spread_stays_within_what_files_can_tell() -> None:
-    guess = FirstGuess.split(torch.tensor([1e3, -1e3]).repeat(2)[:, None, None])
-    assert guess.mean.flatten().tolist() == [1e3, -1e3]
-    assert guess.log_spread.flatten().tolist() == [3.0, -5.0]
+    f = torch.tensor([1e3, 0.7, 0.0, -3.0, -1e3], dtype=torch.float64)
+    guess = FirstGuess.split(f.repeat(2)[:, None, None])
+    assert torch.equal(guess.mean.flatten(), f)
+    expected = [3.0, *(math.exp(x) / math.sqrt(1 + math.exp(2 * x) / 9) for x in (0.7, 0.0, -3.0)), math.exp(-5)]
+    assert guess.log_spread.exp().flatten().tolist() == pytest.approx(expected, rel=1e-12)

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from halocline.io.calendar import from_dates
-from halocline.io.forcing import FORCING, instants, open_forcing
+from halocline.io.forcing import instants, open_forcing
 from halocline.io.models import read_grid
-from halocline.io.nextsim_forcing import write_forcing
+from halocline.io.nextsim_forcing import ATMOSPHERE, write_forcing
 from halocline.mesh.grid import Grid, box_grid
 
 NJ, NI = 3, 5
@@ -91,7 +91,7 @@ def write_flat(tmp_path: Path) -> Callable[..., Path]:
 
 
 def test_the_record_is_the_last_one_not_later_than_the_time(grid, write_dg):
-    forcing = open_forcing(write_dg(), FORCING, grid)
+    forcing = open_forcing(write_dg(), ATMOSPHERE, grid)
     assert (forcing.times == DAY0 + np.arange(6) * HOUR).all()
     for minutes, record in ((0, 0), (59, 0), (60, 1), (90, 1), (300, 5)):
         field = forcing.read(DAY0 + np.timedelta64(minutes, "m"))["wind_u"]
@@ -101,7 +101,7 @@ def test_the_record_is_the_last_one_not_later_than_the_time(grid, write_dg):
 
 
 def test_one_record_is_held_and_no_other(grid, write_dg):
-    forcing = open_forcing(write_dg(), FORCING, grid)
+    forcing = open_forcing(write_dg(), ATMOSPHERE, grid)
     first = forcing.read(DAY0)
     assert forcing.read(DAY0 + HOUR // 2)["wind_v"] is first["wind_v"]
     assert forcing.read(DAY0 + HOUR)["wind_v"] is not first["wind_v"]
@@ -111,7 +111,7 @@ def test_one_record_is_held_and_no_other(grid, write_dg):
 
 
 def test_forcing_that_ends_or_begins_late_is_refused_with_both_times(grid, write_dg):
-    forcing = open_forcing(write_dg(), FORCING, grid)
+    forcing = open_forcing(write_dg(), ATMOSPHERE, grid)
     with pytest.raises(ValueError, match=r"ends at 2010-01-20T05:00:00 with .*atm.nc, but 2010-01-20T06:00:00"):
         forcing.read(DAY0 + 6 * HOUR)
     with pytest.raises(ValueError, match=r"begins at 2010-01-20T00:00:00 .* 2010-01-19T23:00:00 is needed"):
@@ -122,7 +122,7 @@ def test_forcing_that_ends_or_begins_late_is_refused_with_both_times(grid, write
 
 
 def test_a_gap_is_refused_before_the_run_unless_no_time_falls_into_it(grid, write_dg):
-    forcing = open_forcing([write_dg("b.nc", (6, 7, 8)), write_dg("a.nc", (0, 1, 2, 3))], FORCING, grid)
+    forcing = open_forcing([write_dg("b.nc", (6, 7, 8)), write_dg("a.nc", (0, 1, 2, 3))], ATMOSPHERE, grid)
     assert forcing.covers(DAY0, DAY0 + 3 * HOUR) and forcing.covers(DAY0 + 6 * HOUR, DAY0 + 8 * HOUR)
     with pytest.raises(ValueError, match=r"no record between .*03:00:00 .*a.nc.* and .*06:00:00 .*b.nc"):
         forcing.require(DAY0, DAY0 + 8 * HOUR)
@@ -133,25 +133,25 @@ def test_a_gap_is_refused_before_the_run_unless_no_time_falls_into_it(grid, writ
 
 
 def test_forcing_may_begin_again(grid, write_dg):
-    forcing = open_forcing(write_dg(), FORCING, grid, cycle=True)
+    forcing = open_forcing(write_dg(), ATMOSPHERE, grid, cycle=True)
     for hours, record in ((5, 5), (6, 0), (13, 1), (6 * 10**5 + 3, 3)):
         assert forcing.read(DAY0 + hours * HOUR)["wind_u"][1, 0] == np.float32(record + 0.01)
     assert forcing.covers(DAY0, DAY0 + 10**6 * HOUR) and not forcing.covers(DAY0 - HOUR, DAY0)
-    gapped = open_forcing(write_dg("gap.nc", (0, 1, 2, 5)), FORCING, grid, cycle=True)
+    gapped = open_forcing(write_dg("gap.nc", (0, 1, 2, 5)), ATMOSPHERE, grid, cycle=True)
     assert not gapped.covers(DAY0, DAY0 + 100 * HOUR)
 
 
 def test_a_trajectory_is_chosen_by_its_number(grid, write_flat):
     path = write_flat(trajectories=2, mask=grid.tmask[0])
-    forcing = open_forcing(path, FORCING, grid, trajectory=1)
+    forcing = open_forcing(path, ATMOSPHERE, grid, trajectory=1)
     assert forcing.read(DAY0 + 7 * HOUR)["wind_u"][1, 2] == np.float32(51.21)
     for chosen in (None, 2):
         with pytest.raises(ValueError, match=r"expected 0 to 1"):
-            open_forcing(path, FORCING, grid, trajectory=chosen)
+            open_forcing(path, ATMOSPHERE, grid, trajectory=chosen)
     with pytest.raises(ValueError, match="none to choose from"):
-        open_forcing(write_flat("one.nc"), FORCING, grid, trajectory=0)
+        open_forcing(write_flat("one.nc"), ATMOSPHERE, grid, trajectory=0)
     with pytest.raises(ValueError, match=r"15 cells of sea .* expected the 9"):
-        open_forcing(write_flat("other.nc", trajectories=1, mask=np.ones((NJ, NI))), FORCING, grid)
+        open_forcing(write_flat("other.nc", trajectories=1, mask=np.ones((NJ, NI))), ATMOSPHERE, grid)
 
 
 def test_kelvins_are_converted_only_where_the_unit_says_so(grid, write_flat, write_dg):
@@ -164,7 +164,7 @@ def test_kelvins_are_converted_only_where_the_unit_says_so(grid, write_flat, wri
         with pytest.raises(ValueError, match=sentence):
             open_forcing(write_flat(fields=(("tas", unit),)), ("air_temperature",), grid)
     with pytest.raises(ValueError, match=r"air_temperature .* is 250.01 degC .* check the unit"):
-        open_forcing(write_dg(tair=values(6, 250.0)), FORCING, grid)
+        open_forcing(write_dg(tair=values(6, 250.0)), ATMOSPHERE, grid)
 
 
 def test_winds_to_the_east_are_not_taken_for_winds_along_the_grid(grid, write_flat):
@@ -188,23 +188,23 @@ def test_variables_may_lie_in_files_of_their_own_with_the_same_times(grid, write
 
 def test_other_files_are_refused_with_their_name(grid, write_dg, write_flat, tmp_path):
     with pytest.raises(ValueError, match=r"\(level, y, x\) = \(1, 5, 3\), expected \(1, 3, 5\)"):
-        open_forcing(write_dg(shape=(NI, NJ)), FORCING, grid)
+        open_forcing(write_dg(shape=(NI, NJ)), ATMOSPHERE, grid)
     with pytest.raises(ValueError, match="lacks wind_v"):
-        open_forcing(write_dg(v=None), FORCING, grid)
+        open_forcing(write_dg(v=None), ATMOSPHERE, grid)
     with pytest.raises(ValueError, match=r"a.nc .* and .*b.nc .* overlap"):
-        open_forcing([write_dg("a.nc"), write_dg("b.nc", (5, 6, 7))], FORCING, grid)
+        open_forcing([write_dg("a.nc"), write_dg("b.nc", (5, 6, 7))], ATMOSPHERE, grid)
     with pytest.raises(ValueError, match="do not ascend"):
-        open_forcing(write_dg(hours=(0, 2, 1)), FORCING, grid)
+        open_forcing(write_dg(hours=(0, 2, 1)), ATMOSPHERE, grid)
     with pytest.raises(ValueError, match="calendar 'noleap'"):
-        open_forcing(write_flat(calendar="noleap"), FORCING, grid)
+        open_forcing(write_flat(calendar="noleap"), ATMOSPHERE, grid)
     with pytest.raises(ValueError, match=r"missing or NaN at 1 wet cells .* time index 2, level 0, j=1, i=1"):
-        open_forcing(write_dg(u=np.where(np.arange(90).reshape(6, NJ, NI) == 36, np.nan, 0.0)), FORCING, grid).read(
+        open_forcing(write_dg(u=np.where(np.arange(90).reshape(6, NJ, NI) == 36, np.nan, 0.0)), ATMOSPHERE, grid).read(
             DAY0 + 2 * HOUR
         )
     with pytest.raises(ValueError, match="expected some of wind_u"):
         open_forcing(write_dg(), ("snow",), grid)
     with pytest.raises(FileNotFoundError, match="No file matches"):
-        open_forcing(tmp_path / "none.nc", FORCING, grid)
+        open_forcing(tmp_path / "none.nc", ATMOSPHERE, grid)
 
 
 def test_times_of_states_come_back_from_their_place_in_the_year():
@@ -218,12 +218,12 @@ def test_times_of_states_come_back_from_their_place_in_the_year():
 def test_the_models_forcing_and_the_trajectories_are_one(require):
     """Trajectory 1 (seed 103) from day 10 on is the run whose forcing is there: equal but for rounding."""
     grid = read_grid(require("nextsim/dg_init.nc"))
-    model = open_forcing(require("nextsim/dg_forcing_atm.nc"), FORCING, grid)
-    runs = open_forcing(require("nextsim/trajectories.nc"), FORCING, grid, trajectory=1)
+    model = open_forcing(require("nextsim/dg_forcing_atm.nc"), ATMOSPHERE, grid)
+    runs = open_forcing(require("nextsim/trajectories.nc"), ATMOSPHERE, grid, trajectory=1)
     assert len(model.times) == 25 and len(runs.times) == 77 and runs.valid == 6 * HOUR
     for hours in (0, 6, 12, 18, 24):
         one, other = model.read(DAY0 + hours * HOUR), runs.read(DAY0 + hours * HOUR)
-        for name in FORCING:
+        for name in ATMOSPHERE:
             # files round to 1/16 and 1/8, trajectories to 1/4
             np.testing.assert_allclose(one[name], other[name], rtol=0, atol=0.125 + 0.0625)
 
@@ -232,10 +232,10 @@ def test_the_model_is_given_the_forecasts_weather(grid, write_dg, write_flat, tm
     """Linear between records; dew point and sky follow the temperature; wind speed is that of the components."""
     sky, pressure = np.full((6, NJ, NI), 200.0), np.full((6, NJ, NI), 1e5)
     like = write_dg("like.nc", dew2m=values(6, -34.0), lw_in=sky, pair=pressure)
-    forcing = open_forcing(write_flat(offset=-10.0), FORCING, grid)
+    forcing = open_forcing(write_flat(offset=-10.0), ATMOSPHERE, grid)
     times = DAY0 + np.arange(0, 13, 3) * HOUR
     path = write_forcing(tmp_path / "atm.nc", forcing, times, like=like)
-    back = open_forcing(path, FORCING, grid)
+    back = open_forcing(path, ATMOSPHERE, grid)
     assert (back.times == times).all()
     expected = values(3, -10.0)
     np.testing.assert_allclose(back.read(times[2])["wind_u"][1], expected[1, 1], rtol=1e-6)

@@ -482,7 +482,7 @@ def test_ice_may_pass_the_bound_at_which_it_lies_by_a_standard_deviation():
     ("job", "words"),
     [
         ("train", ("CONFIG", "data.states=FILES", "any key of the file")),
-        ("sample", ("RUN", "months=", "euler, heun, ddim or ancestral")),
+        ("sample", ("RUN", "months=", "euler, heun, multistep, ddim or ancestral")),
         ("evaluate", ("RUN", "reference=FILES", "report.png", "table.json")),
         ("restart", ("RUN", "per_rank=[I,J]", "like=RESTART", "noleap")),
     ],

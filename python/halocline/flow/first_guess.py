@@ -1,11 +1,15 @@
 r"""A first guess of a target: what is to be expected in each cell, and how far from it the target usually lies.
 
 A network without noise gives a mean :math:`\mu` and a spread :math:`\sigma` of every value, given the conditions.
-It learns the mean from squares, so that it is the expectation, and the spread from the likelihood of what the mean
-leaves open, which does not move the mean:
+It learns the mean from squares, so that it is the expectation, and beside it the mean absolute deviation, from the
+likelihood of Laplace's law for what the mean leaves open, which does not move the mean:
 
 .. math::
-    \ell = \tfrac12 (x_0 - \mu)^2 + \ln \sigma + \tfrac12 \frac{(x_0 - \mu)_\mathrm{held}^2}{\sigma^2} .
+    \ell = \tfrac12 e^2 + w \Big( \ln \sigma + \frac{c\, |e|_\mathrm{held}}{\sigma} \Big), \qquad e = x_0 - \mu, \quad
+    c = \sqrt{\pi / 2}, \quad w = 0.1 .
+
+So :math:`\sigma = c\, \mathbb{E} |e|`, the standard deviation of a normal law. The likelihood of a normal law would
+give the root mean square, but where values are calm and rarely jump, its gradient has spikes that drown the mean's.
 
 A generator then makes :math:`(x_0 - \mu) / \sigma`. Where changes are large in some places and times and tiny in
 most others, as those of ice are, this leaves it a target of nearly the same size everywhere, and a mean to begin with.
@@ -17,17 +21,21 @@ uncertainty estimation with probabilistic neural networks (arXiv 2203.09168), fo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from halocline.flow.denoiser import Loss, PreconditionedDenoiser, check_wet_count
 
 __all__ = ["FirstGuess", "first_guess_loss", "relative_target"]
 
-LOWEST, HIGHEST = -5.0, 3.0  # of ln sigma: finer than a hundredth of the usual change is the rounding of files
+LOWEST = -5.0  # of ln sigma: finer than a hundredth of the usual change is the rounding of files
+LARGEST = 3.0  # sigma: where the largest changes are possible the exponential would overshoot many times over
+WEIGHT, NORMAL = 0.1, math.sqrt(math.pi / 2)  # w and c
 BEGIN = 1.0  # path time without data in the state
 
 
@@ -43,9 +51,13 @@ class FirstGuess(NamedTuple):
 
     @classmethod
     def split(cls, values: Tensor) -> FirstGuess:
-        """Takes it from what the network says, shape (..., 2 channel, j, i)."""
-        mean, log_spread = values.chunk(2, dim=-3)
-        return cls(mean, log_spread.clamp(LOWEST, HIGHEST))
+        r"""Takes it from what the network says, shape (..., 2 channel, j, i).
+
+        :math:`\sigma = e^f / \sqrt{1 + (e^f / 3)^2}` of its second half f, so that no spread exceeds 3.
+        """
+        mean, f = values.chunk(2, dim=-3)
+        excess = 2 * (f - math.log(LARGEST))
+        return cls(mean, (f - 0.5 * functional.softplus(excess)).clamp(min=LOWEST))
 
     @classmethod
     def of(cls, denoiser: PreconditionedDenoiser, like: Tensor, conditions: Mapping[str, Tensor]) -> FirstGuess:
@@ -86,7 +98,7 @@ def first_guess_loss(
         x0, wet, wet_count, conditions, owned: See `halocline.flow.denoiser.training_loss`.
 
     Returns:
-        As `training_loss`; an untrained network has a loss near 1 where the target has unit variance.
+        As `training_loss`; an untrained network has a loss near 0.6 where the target has unit variance.
 
     Raises:
         ValueError: The wet count is not positive.
@@ -95,9 +107,9 @@ def first_guess_loss(
     """
     check_wet_count(wet_count)
     guess, here = FirstGuess.of(denoiser, x0, conditions), wet[..., owned, owned]
-    error = (x0 - guess.mean)[..., owned, owned].square()
-    log_spread = guess.log_spread[..., owned, owned]
-    loss = 0.5 * error + log_spread + 0.5 * error.detach() * torch.exp(-2 * log_spread)
+    error, log_spread = (v[..., owned, owned] for v in (x0 - guess.mean, guess.log_spread))
+    deviation = NORMAL * error.detach().abs() * torch.exp(-log_spread)
+    loss = 0.5 * error.square() + WEIGHT * (log_spread + deviation)
     return Loss.add(torch.where(here, loss, 0), here, wet_count)
 
 

@@ -1,8 +1,11 @@
 """Localised denoising: one network evaluation over all tiles of this rank.
 
-Fill the halos, evaluate the network on each window, keep the owned cells. Windows go through the network in
-batches of one fixed size, the last one padded with copies, because kernels choose their order of summation by
-shape: with one shape the result of a tile does not depend on how many tiles or members this rank holds.
+Fill the halos, evaluate the network on each window, keep the owned cells, or blend the windows where they overlap
+(`halocline.mesh.blend`): a network that sees no further than its window leaves a jump at its edge otherwise.
+
+Windows go through the network in batches of one fixed size, the last one padded with copies, because kernels choose
+their order of summation by shape: with one shape the result of a tile does not depend on how many tiles or members this
+rank holds.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from torch import Tensor
 from halocline.flow.conditions import CellConditions
 from halocline.flow.denoiser import Posterior, PreconditionedDenoiser
 from halocline.flow.path import Path, Time
+from halocline.mesh.blend import Blend
 from halocline.mesh.halo import HaloPlan
 
 __all__ = ["TiledDenoiser"]
@@ -33,6 +37,7 @@ class TiledDenoiser:
         batch: Windows in one network evaluation, at least 2 (a batch of one takes other memory paths).
         owned: Owned part of a window, in both directions.
         precision: "fp32" or "bf16".
+        blend: Makes one field of windows that overlap; None: each tile has its own owned cells.
         context: Conditions per cell that differ between members, behind those that do not, shape
             (member, tile, channel, window j, window i); None where there are none.
     """
@@ -46,6 +51,7 @@ class TiledDenoiser:
     owned: slice
     precision: str = "fp32"
     context: Tensor | None = None
+    blend: Blend | None = None
 
     def __post_init__(self) -> None:
         if self.batch < 2:
@@ -73,26 +79,30 @@ class TiledDenoiser:
         Returns:
             Posterior whose mean has the shape of `x` and is zero on land.
 
-        Collective: yes, one halo exchange.
+        Collective: yes, one halo exchange, two with a blend.
         """
-        return Posterior(mean=self.on_windows(self.halo.fill(x), t) * self.mask)
+        windows = self.halo.fill(x)
+        if self.blend is None:
+            return Posterior(mean=self.on_windows(windows, t, self.owned) * self.mask)
+        return Posterior(mean=self.blend(self.on_windows(windows, t)) * self.mask)
 
-    def on_windows(self, windows: Tensor, t: Time) -> Tensor:
-        """Returns the mean on owned cells, land included.
+    def on_windows(self, windows: Tensor, t: Time, owned: slice = slice(None)) -> Tensor:
+        """Returns the mean that each window gives by itself, land included.
 
         Arguments:
             windows: With their halos, shape (member, tile, channel, window j, window i).
             t: Path time in [0, 1], one number.
+            owned: The part of both directions that is returned.
 
         Collective: no.
         """
         members, tiles = windows.shape[:2]
         items = windows.flatten(0, 1)
-        means = [self._evaluate(items, start, tiles, float(t)) for start in range(0, len(items), self.batch)]
+        means = [self._evaluate(items, start, tiles, float(t), owned) for start in range(0, len(items), self.batch)]
         return torch.cat(means).unflatten(0, (members, tiles))
 
-    def _evaluate(self, items: Tensor, start: int, tiles: int, t: float) -> Tensor:
-        """Denoises one fixed-size batch and returns the owned cells of its real items."""
+    def _evaluate(self, items: Tensor, start: int, tiles: int, t: float, owned: slice) -> Tensor:
+        """Denoises one fixed-size batch and returns a part of the windows of its real items."""
         index = torch.arange(start, start + self.batch).clamp(max=len(items) - 1)
         real = min(self.batch, len(items) - start)
         time = torch.full((self.batch,), t, dtype=torch.float64)
@@ -108,5 +118,5 @@ class TiledDenoiser:
         }
         with torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             windows = items[index].to(device)
-            posterior = self.denoiser(windows, time.to(device), told, self.owned)
+            posterior = self.denoiser(windows, time.to(device), told, owned)
         return posterior.mean[:real].float().cpu()

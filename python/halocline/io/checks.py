@@ -20,6 +20,8 @@ _UNITS = {
     "m/s": {"m/s", "m s-1", "m.s-1", "m s^-1", "ms-1"},
     "m": {"m", "meter", "meters", "metre", "metres"},
     "1": {"1", "fraction", "-"},
+    "kg/kg": {"kg/kg", "kg kg-1", "kg.kg-1", "kg kg^-1", "1"},
+    "K": {"k", "kelvin"},
 }  # fmt: skip
 
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from halocline.io.calendar import Stamps, month_length
 from halocline.io.checks import check_wet, mask_of
-from halocline.io.forcing_files import FORCING, SECOND, ForcingFile, open_file
+from halocline.io.forcing_files import FORCING, SECOND, ForcingFile, open_file, remedy
 from halocline.mesh.grid import Grid
 from halocline.state.variables import Variable, variable
 
@@ -216,7 +216,7 @@ def _sort(row: Variable, files: Sequence[ForcingFile]) -> list[ForcingFile]:
     if not found:
         raise ValueError(
             f"Forcing lacks {row.name}: none of {', '.join(str(file.path) for file in files[:3])} has it under a known "
-            "name; name the file that does."
+            f"name; {remedy(row, 'name the file that does')}."
         )
     for one, other in pairwise(found):
         if other.times[0] <= one.times[-1]:

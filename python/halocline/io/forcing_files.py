@@ -4,9 +4,11 @@ Three kinds are told apart by their content:
 
 - forcing of neXtSIM_DG: group `data`, `u`, `v`, `tair`, time in seconds since 1970. They name no units; the model's
   definition applies: m/s along the axes of the grid, degC;
-- trajectories: `uas`, `vas`, `tas` along (trajectory, time, y, x);
+- trajectories: `uas`, `vas`, `tas`, `huss` along (trajectory, time, y, x);
 - CF files on the grid: one time dimension, then (y, x), under the names of CMIP, ERA5 or neXtSIM. Winds must have been
   rotated to the axes of the grid: those that call themselves eastward and northward are refused.
+
+Any of them may hold degree-days, which `halocline degree-days` adds.
 """
 
 from __future__ import annotations
@@ -24,24 +26,36 @@ from halocline.io.modelfile import ModelFile, open_dataset
 from halocline.io.nextsim_files import FILL
 from halocline.io.nextsim_grid import check_sea
 from halocline.mesh.grid import Grid
-from halocline.state.variables import Variable
+from halocline.state.variables import Variable, variable
 
-__all__ = ["FORCING", "ForcingFile", "convert", "open_file"]
+__all__ = [
+    "DEGREE_DAYS", "DG_NAMES", "FLAT_NAMES", "FORCING", "ForcingFile", "convert", "instants_of", "open_file", "remedy",
+    "time_axis",
+]  # fmt: skip
 
-FORCING = ("wind_u", "wind_v", "air_temperature")
+DEGREE_DAYS = ("positive_month", "freezing_month", "positive_year", "freezing_year")
+"""Those of `physics.degree_days`, in its order; they bear the same name in every file."""
+
+FORCING = ("wind_u", "wind_v", "air_temperature", "specific_humidity", *DEGREE_DAYS)
 """Variables that a forecast can be told."""
 
-DG_NAMES = {"wind_u": "u", "wind_v": "v", "air_temperature": "tair"}
+OWN_NAMES = {name: variable(name).nextsim for name in DEGREE_DAYS}
+
+DG_NAMES: Mapping[str, str] = {"wind_u": "u", "wind_v": "v", "air_temperature": "tair", **OWN_NAMES}
 
 FLAT_NAMES: Mapping[str, tuple[str, ...]] = {
     "wind_u": ("uas", "u10", "10u", "10m_u_component_of_wind", "wndx"),
     "wind_v": ("vas", "v10", "10v", "10m_v_component_of_wind", "wndy"),
     "air_temperature": ("tas", "t2m", "2t", "2m_temperature", "tus"),
+    "specific_humidity": ("huss", "sh2", "2sh"),
+    **{name: (own,) for name, own in OWN_NAMES.items()},
 }
 """Names in CMIP, ERA5 (short, GRIB, long) and neXtSIM, in the order in which they are looked for."""
 
 CALENDARS = ("standard", "gregorian", "proleptic_gregorian")
 """Those whose days have a place on the axis of `numpy.datetime64`."""
+
+DG_EPOCH = "seconds since 1970-01-01"
 
 SECOND = np.timedelta64(1, "s")
 
@@ -95,11 +109,21 @@ def convert(row: Variable, x: np.ndarray, unit: str, where: str) -> np.ndarray:
     return x
 
 
+def remedy(row: Variable, usual: str) -> str:
+    """Says how to come by a variable that files lack: degree-days are made, any other as usual.
+
+    Collective: no.
+    """
+    if row.name not in DEGREE_DAYS:
+        return usual
+    return f"make a file with {row.name} by `halocline degree-days FORCING output=FILE`, and name that"
+
+
 def _open_dg(path: Path, grid: Grid) -> ForcingFile:
     """Forcing of neXtSIM_DG."""
     with open_dataset(path) as dataset:
         data = dataset["data"]
-        shapes = {name: variable.shape for name, variable in data.variables.items()}
+        shapes = {name: x.shape for name, x in data.variables.items()}
         if "time" not in shapes:
             raise ValueError(f"File {path} has no time in group data: name a forcing file of neXtSIM_DG.")
         seconds = np.ma.filled(np.ma.asarray(data["time"][:], np.float64), np.nan)
@@ -115,7 +139,7 @@ def _open_dg(path: Path, grid: Grid) -> ForcingFile:
             x = np.asarray(dataset["data"][name][record])
         return np.where(np.abs(x) < FILL, x, np.nan)
 
-    times = _instants(seconds, "seconds since 1970-01-01", "standard", path)
+    times = instants_of(seconds, DG_EPOCH, "standard", path)
     return ForcingFile(path, names, times, read)
 
 
@@ -128,7 +152,7 @@ def _open_flat(path: Path, grid: Grid, trajectory: int | None) -> ForcingFile:
     if "mask" in file:
         check_sea(file.read("mask") == 1, grid, path, "name forcing on the grid of the states")
     _check_axes(path, names)
-    axis = _time_axis(file, names)
+    axis = time_axis(file, next(iter(names.values())))
     place = _place(path, next(iter(names.values())), trajectory)
 
     def read(row: Variable, record: int) -> np.ndarray:
@@ -144,7 +168,7 @@ def _open_flat(path: Path, grid: Grid, trajectory: int | None) -> ForcingFile:
                 f"{name} of {path} has dimensions {file.dimensions[name]}, expected the same for all of "
                 f"{', '.join(names.values())}, from which {row} is read: give files of their own."
             )
-    times = _instants(file.read(axis), file.unit(axis), file.calendar(axis), path)
+    times = instants_of(file.read(axis), file.unit(axis), file.calendar(axis), path)
     return ForcingFile(path, names, times, read)
 
 
@@ -164,13 +188,14 @@ def _check_axes(path: Path, names: Mapping[str, str]) -> None:
                 )
 
 
-def _time_axis(file: ModelFile, names: Mapping[str, str]) -> str:
-    """Name of the time coordinate.
+def time_axis(file: ModelFile, name: str) -> str:
+    """Name of the time coordinate of a variable.
 
     Raises:
         ValueError: The dimensions are not ([trajectory,] time, y, x).
+
+    Collective: no.
     """
-    name = next(iter(names.values()))
     dimensions = file.dimensions[name]
     axis = dimensions[-3] if len(dimensions) >= 3 else ""
     if len(dimensions) not in (3, 4) or axis not in file or " since " not in file.unit(axis):
@@ -199,11 +224,13 @@ def _place(path: Path, name: str, trajectory: int | None) -> tuple[slice, ...]:
     return (slice(number, number + 1),)
 
 
-def _instants(values: np.ndarray, units: str, calendar: str, path: Path) -> np.ndarray:
-    """Times as datetime64[s].
+def instants_of(values: np.ndarray, units: str, calendar: str, path: Path) -> np.ndarray:
+    """Times of a file as datetime64[s].
 
     Raises:
         ValueError: Units or calendar are not understood, or a time is missing.
+
+    Collective: no.
     """
     if calendar not in CALENDARS:
         raise ValueError(

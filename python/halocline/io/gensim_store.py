@@ -23,7 +23,7 @@ import zarr
 from halocline.constants import KELVIN
 from halocline.io.calendar import Stamps, from_dates
 from halocline.io.checks import check_land, check_shape
-from halocline.io.forcing_files import convert
+from halocline.io.forcing_files import convert, remedy
 from halocline.io.modelfile import ModelFile, open_dataset
 from halocline.io.nextsim_grid import check_sea
 from halocline.mesh.grid import Grid
@@ -213,10 +213,8 @@ def _name(row: Variable, fields: _Fields) -> str:
     known = NAMES.get(row.name, (row.nextsim,) if row.nextsim else ())
     name = next((name for name in known if name in fields.names), "")
     if not name:
-        raise ValueError(
-            f"{fields.path} lacks {' or '.join(known) or row.name}: leave {row.name} out of the variables, or name "
-            "files that have it."
-        )
+        usual = f"leave {row.name} out of the variables, or name files that have it"
+        raise ValueError(f"{fields.path} lacks {' or '.join(known) or row.name}: {remedy(row, usual)}.")
     if name == "damage" and fields.attributes(name).get("standard_name") != "sea_ice_damage":
         raise ValueError(
             f"damage of {fields.path} may be 0 or 1 where the ice is intact, expected sid, or the standard_name "

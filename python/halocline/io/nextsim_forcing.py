@@ -9,11 +9,14 @@ import numpy as np
 
 from halocline.constants import KELVIN
 from halocline.io.atomic import atomic_path
-from halocline.io.forcing import FORCING, Forcing
+from halocline.io.forcing import Forcing
 from halocline.io.modelfile import create_dataset, open_dataset
 from halocline.io.nextsim_files import STRUCTURE
 
-__all__ = ["write_forcing"]
+__all__ = ["ATMOSPHERE", "write_forcing"]
+
+ATMOSPHERE = ("wind_u", "wind_v", "air_temperature")
+"""Forcing that the model is given; the rest follows from it and from an example."""
 
 EPOCH = np.datetime64("1970-01-01T00:00:00")
 AXES = ("time", "ydim", "xdim")
@@ -28,7 +31,7 @@ def write_forcing(path: Path | str, forcing: Forcing, times: np.ndarray, *, like
 
     Arguments:
         path: File to write.
-        forcing: Of all of `FORCING`, on the grid of the model.
+        forcing: Of all of `ATMOSPHERE`, on the grid of the model.
         times: Of the records, ascending, datetime64.
         like: Forcing file of the configuration.
 
@@ -41,8 +44,10 @@ def write_forcing(path: Path | str, forcing: Forcing, times: np.ndarray, *, like
 
     Collective: no, one rank writes.
     """
-    if missing := [name for name in FORCING if name not in forcing.variables]:
-        raise ValueError(f"Forcing lacks {', '.join(missing)}, expected {', '.join(FORCING)}: open it with all three.")
+    if missing := [name for name in ATMOSPHERE if name not in forcing.variables]:
+        raise ValueError(
+            f"Forcing lacks {', '.join(missing)}, expected {', '.join(ATMOSPHERE)}: open it with all three."
+        )
     times = np.asarray(times, "datetime64[s]")
     forcing.require(times[0], times[-1])
     with open_dataset(Path(like)) as dataset:
@@ -56,7 +61,7 @@ def write_forcing(path: Path | str, forcing: Forcing, times: np.ndarray, *, like
         data["time"][:] = (times - EPOCH).astype(np.float64)
         for k, when in enumerate(times):
             fields = _between(forcing, when)
-            u, v, air = (fields[name] for name in FORCING)
+            u, v, air = (fields[name] for name in ATMOSPHERE)
             changed = {
                 "u": u, "v": v, "wind_speed": np.hypot(u, v), "tair": air, "dew2m": air - depression,
                 "lw_in": emissivity * (air + KELVIN) ** 4,

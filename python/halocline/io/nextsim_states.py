@@ -15,6 +15,7 @@ import numpy as np
 
 from halocline.io.calendar import Stamps, from_dates
 from halocline.io.checks import check_land, check_shape, check_unit, check_wet, mask_of
+from halocline.io.forcing_files import remedy
 from halocline.io.gensim_store import holds_flat, open_flat, store_files
 from halocline.io.modelfile import ModelFile, open_dataset
 from halocline.io.nemo_states import States
@@ -238,7 +239,8 @@ def _open_trajectories(path: Path, grid: Grid) -> _Source:
     def read(row: Variable, records: np.ndarray) -> np.ndarray:
         name = row.nextsim
         if not name or name not in file:
-            raise ValueError(f"File {path} lacks {name or row.name}: leave {row.name} out of the variables.")
+            usual = f"leave {row.name} out of the variables"
+            raise ValueError(f"File {path} lacks {name or row.name}: {remedy(row, usual)}.")
         if file.dimensions[name] != file.dimensions["sic"]:
             raise ValueError(
                 f"{name} of {path} has dimensions {file.dimensions[name]}, expected those of sic, "

@@ -15,7 +15,7 @@ goes on with the same bits.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -27,6 +27,7 @@ from halocline.flow.conditions import CellConditions, extra_count
 from halocline.flow.first_guess import BEGIN, FirstGuess
 from halocline.flow.noise import Noise
 from halocline.flow.tiled import TiledDenoiser
+from halocline.mesh.blend import Blend
 from halocline.mesh.halo import HaloPlan
 from halocline.mesh.layout import Layout
 from halocline.run.budget import Closure
@@ -56,6 +57,7 @@ class Stepper:
         mean, scale: Of the standardisation of the forcing, shape (forcing, 1, 1).
         parameters: Physical parameters of the forecast, shape (1, parameter).
         closure: Of the budget and of drift, if asked for.
+        blends: Of windows with so many channels for each of the state, if asked for.
     """
 
     generator: Generator
@@ -70,6 +72,7 @@ class Stepper:
     scale: np.ndarray
     parameters: Tensor
     closure: Closure | None
+    blends: Mapping[int, Blend]
 
     @classmethod
     def build(
@@ -112,7 +115,7 @@ class Stepper:
             CellConditions.build(generator.grid, layout), Noise.build(layout, channels.points, channels.signs),
             BoundsOfStates.build(generator), torch.as_tensor(layout.cut(channels.mask(generator.grid))),
             wet_windows(generator, layout), mean, scale, torch.tensor([list(parameters)], dtype=torch.float64),
-            Closure.build(generator, layout, budget, drift_control),
+            Closure.build(generator, layout, budget, drift_control), build_blends(generator, layout),
         )  # fmt: skip
 
     @torch.no_grad()
@@ -175,13 +178,15 @@ class Stepper:
         told = replace(tiled, context=torch.cat([tiled.context, found.told], dim=2))
         return told, centre + scale * mean, scale * self.generator.config.sampling.spread * log_spread.exp()
 
-    @staticmethod
-    def _expect(generator: Generator, tiled: TiledDenoiser) -> Tensor:
+    def _expect(self, generator: Generator, tiled: TiledDenoiser) -> Tensor:
         """What a network without noise says on windows, (member, tile, output, window j, window i)."""
-        outputs = generator.channels.count * generator.config.forecast.outputs
-        nothing = torch.zeros(len(tiled.conditions), len(tiled.mask), outputs, *generator.lattice.window)
-        whole = replace(tiled, denoiser=generator.denoiser.eval(), owned=slice(None))
-        return whole.on_windows(nothing, BEGIN)
+        outputs = generator.config.forecast.outputs
+        shape = len(tiled.conditions), len(tiled.mask), outputs * generator.channels.count
+        nothing = torch.zeros(*shape, *generator.lattice.window)
+        found = replace(tiled, denoiser=generator.denoiser.eval()).on_windows(nothing, BEGIN)
+        if (blend := self.blends.get(outputs)) is None:
+            return found
+        return blend.plan.fill(blend(found))
 
     def _denoiser(self, x: Tensor, forcing: Sequence[np.ndarray], hours: float) -> TiledDenoiser:
         """Binds the network to the state and the forcing."""
@@ -203,6 +208,7 @@ class Stepper:
             owned=slice(halo, -halo) if halo else slice(None),
             precision=config.sampling.precision,
             context=torch.cat([state, *told], dim=2),
+            blend=self.blends.get(1),
         )
 
     def _windows(self, forcing: np.ndarray) -> Tensor:
@@ -231,6 +237,18 @@ class Stepper:
         new = torch.where(y <= low, lowest, torch.where(y >= high, highest, new))
         new = torch.where(new < lowest, 2 * lowest - new, torch.where(new > highest, 2 * highest - new, new))
         return torch.where(self.mask, new.clamp(lowest, highest), 0)
+
+
+def build_blends(generator: Generator, layout: Layout) -> dict[int, Blend]:
+    """Blends of the state and of a first guess, whose spread has no direction. Collective: yes."""
+    width, channels = generator.config.sampling.blend, generator.channels
+    if not width:
+        return {}
+    points, signs = channels.points, channels.signs
+    return {
+        1: Blend.build(layout, points, signs, width),
+        2: Blend.build(layout, points + points, signs + (1,) * len(signs), width),
+    }
 
 
 def wet_windows(generator: Generator, layout: Layout) -> Tensor:

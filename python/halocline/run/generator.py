@@ -16,6 +16,7 @@ from halocline.flow.networks.unet import window_problem
 from halocline.flow.path import LinearPath, VariancePreservingPath
 from halocline.flow.path import Path as FlowPath
 from halocline.flow.tiled import TiledDenoiser
+from halocline.mesh.blend import Blend
 from halocline.mesh.communicator import Serial
 from halocline.mesh.grid import Grid
 from halocline.mesh.halo import HaloPlan
@@ -224,7 +225,7 @@ class Generator:
                 f"The network is told coarse states (coarse.factor is {self.config.coarse.factor}), got none: pass "
                 "context, see CoarseContext.on_tiles."
             )
-        halo = self.lattice.halo
+        halo, blend = self.lattice.halo, self.config.sampling.blend
         mask = layout.cut(self.channels.mask(self.grid))
         return TiledDenoiser(
             denoiser=self.denoiser.eval(),
@@ -236,6 +237,7 @@ class Generator:
             owned=slice(halo, -halo) if halo else slice(None),
             precision=self.config.sampling.precision,
             context=context,
+            blend=Blend.build(layout, self.channels.points, self.channels.signs, blend) if blend else None,
         )
 
 

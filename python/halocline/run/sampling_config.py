@@ -26,6 +26,8 @@ class SamplingConfig:
             spreads an ensemble wider and leaves its small scales as they are; see `run.long_waves`.
         spread: Factor on the spread of a first guess, in forecasts that have one: more than 1 spreads an ensemble wider
             in all its scales.
+        blend: Cells on either side of the edge of a tile over which the estimates of its windows pass into one another,
+            at most the halo; 0: each tile has its own.
         tile_batch: Windows in one network evaluation; part of what fixes the bits.
         precision: "fp32" or "bf16".
         constraints: What samples are to meet, "none" or joined by "+": means of the levels ("ts" temperature and
@@ -52,6 +54,7 @@ class SamplingConfig:
     noise: float = 1.0
     long_waves: float = 1.0
     spread: float = 1.0
+    blend: int = 0
     tile_batch: int = 8
     precision: str = "fp32"
     constraints: str = "none"
@@ -95,6 +98,7 @@ class SamplingConfig:
         one_of("sampling.times", self.times, ("uniform", "logistic"))
         at_least("sampling", self, "noise", 0)
         at_least("sampling", self, "long_waves", 0)
+        at_least("sampling", self, "blend", 0)
         at_least("sampling", self, "spread", 0, strictly=True)
         one_of("sampling.precision", self.precision, ("fp32", "bf16"))
         if self.steps < 1 or self.tile_batch < 2:

@@ -108,6 +108,27 @@ _TABLE = (
         "air_temperature", "T", 1, "2d", "degC", (-100.0, 60.0), "", "", "", "tas",
         "air temperature at 2 m", "air_temperature",
     ),
+    Variable(
+        "specific_humidity", "T", 1, "2d", "kg/kg", (0.0, 0.1), "", "", "", "huss",
+        "specific humidity at 2 m", "specific_humidity",
+    ),
+    # Degree-days, per day: means of the kelvins above and below the freezing point of the sea (physics/degree_days).
+    Variable(
+        "positive_month", "T", 1, "2d", "K", (0.0, 200.0), "", "", "", "pdd_month",
+        "positive degree-days per day over 30 days, from 271.35 K", "",
+    ),
+    Variable(
+        "freezing_month", "T", 1, "2d", "K", (0.0, 200.0), "", "", "", "fdd_month",
+        "freezing degree-days per day over 30 days, from 271.35 K", "",
+    ),
+    Variable(
+        "positive_year", "T", 1, "2d", "K", (0.0, 200.0), "", "", "", "pdd_year",
+        "positive degree-days per day over 366 days, from 271.35 K", "",
+    ),
+    Variable(
+        "freezing_year", "T", 1, "2d", "K", (0.0, 200.0), "", "", "", "fdd_year",
+        "freezing degree-days per day over 366 days, from 271.35 K", "",
+    ),
 )  # fmt: skip
 
 VARIABLES: Mapping[str, Variable] = MappingProxyType({row.name: row for row in _TABLE})
