@@ -221,7 +221,16 @@ def test_generators_of_states_and_of_forecasts_are_told_apart(run: Path, tmp_pat
         generator.tiled(layout, torch.zeros(1), torch.zeros(1, 0))
 
 
-def test_network_that_returns_nan_ends_the_forecast_with_what_is_complete(run: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("spoilt", "sentence"),
+    [
+        ("bias.data[0] = float('nan')", "Member 0 diverged: the network returned numbers that are not finite"),
+        ("bias.data[1] = 1e4", "Member 0 diverged: thickness changes by "),
+    ],
+)
+def test_network_that_runs_away_ends_the_forecast_with_what_is_complete(
+    run: Path, tmp_path: Path, spoilt: str, sentence: str
+) -> None:
     folder = tmp_path / "run"
     shutil.copytree(run, folder)
     program = (
@@ -229,7 +238,7 @@ def test_network_that_returns_nan_ends_the_forecast_with_what_is_complete(run: P
         "from halocline.run import forecast_step\n"
         "step = forecast_step.Stepper.__call__\n"
         "def spoil(self, x, forcing, hours, number, seed, members):\n"
-        "    if number == 2: self.generator.denoiser.network.network.leave.bias.data[0] = float('nan')\n"
+        f"    if number == 2: self.generator.denoiser.network.network.leave.{spoilt}\n"
         "    return step(self, x, forcing, hours, number, seed, members)\n"
         "forecast_step.Stepper.__call__ = spoil\n"
         "from halocline.__main__ import app\n"
@@ -238,7 +247,7 @@ def test_network_that_returns_nan_ends_the_forecast_with_what_is_complete(run: P
     path = tmp_path / "nan.zarr"
     result = alone("-c", program, *asked(run, path))
     assert result.status == 1
-    assert "Member 0 diverged: the network returned numbers that are not finite" in result.sentence
+    assert sentence in result.sentence
     assert ForecastStore(path).complete().tolist() == [2, 2, 2]
 
 
