@@ -254,7 +254,7 @@ def test_only_complete_times_of_a_forecast_are_read(tmp_path):
     fields = written(tmp_path / "f.zarr", [3, 1, 2])
     whole = read_forecast(tmp_path / "f.zarr")
     assert whole.hours.tolist() == [0.0, 12.0] and not whole.is_complete and whole.wet.shape == (5, 6)
-    assert whole.units == "hours since 2010-01-20 00:00:00" and set(whole.fields) == {"thickness", "damage"}
+    assert whole.start == np.datetime64("2010-01-20T00:00:00") and set(whole.fields) == {"thickness", "damage"}
     np.testing.assert_array_equal(whole.fields["damage"], fields["damage"][:, :2])
     some = read_forecast(tmp_path / "f.zarr", ["thickness"], members=[2, 0])
     np.testing.assert_array_equal(some.fields["thickness"], fields["thickness"][[2, 0], :3])
