@@ -97,12 +97,17 @@ def whole(x: Tensor, layout: Layout) -> np.ndarray:
     return np.asarray(layout.collect(x))
 
 
-def cases(arguments: argparse.Namespace, entries: list[Entry], data: Trajectories) -> Iterator[Case]:
-    """Makes all forecasts of each start in turn, or takes those that were made."""
+def starts(arguments: argparse.Namespace, data: Trajectories) -> tuple[int, list[tuple[int, int]]]:
+    """Records of a step, and run and record of each start, spread over the runs."""
     every = round(arguments.lead / data.step)
     length = next(iter(data.fields.values())).shape[1]
     firsts = np.linspace(0, length - 1 - arguments.steps * every, arguments.starts).astype(int).tolist()
-    places = [(run, first) for run in arguments.runs for first in firsts]
+    return every, [(run, first) for run in arguments.runs for first in firsts]
+
+
+def cases(arguments: argparse.Namespace, entries: list[Entry], data: Trajectories) -> Iterator[Case]:
+    """Makes all forecasts of each start in turn, or takes those that were made."""
+    every, places = starts(arguments, data)
     hours = tuple(arguments.lead * n for n in range(arguments.steps + 1))
     with Reporter("forecasts", len(places) * len(entries)) as reporter:
         for number, (run, first) in enumerate(places):
@@ -122,18 +127,23 @@ def cases(arguments: argparse.Namespace, entries: list[Entry], data: Trajectorie
             yield Case(hours, truth, made, {k: x for k, x in cut.items() if k not in state})
 
 
+def add_size(parser: argparse.ArgumentParser) -> None:
+    """Adds the options that say which forecasts, and how many."""
+    parser.add_argument("--runs", type=int, nargs="+", default=[6, 7], help="runs to forecast (%(default)s)")
+    parser.add_argument("--starts", type=int, default=4, help="in each run (%(default)s)")
+    parser.add_argument("--lead", type=float, default=12.0, help="hours of a step (%(default)s)")
+    parser.add_argument("--steps", type=int, default=10, help="steps (%(default)s)")
+    parser.add_argument("--members", type=int, default=8, help="of an ensemble (%(default)s)")
+
+
 def main() -> None:
     """Makes and scores."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("states", help="trajectories with forcing, such as those of the training")
     parser.add_argument("forecasts", nargs="+", metavar="NAME=RUN[,key=value]", help="the first is drawn")
     parser.add_argument("--folder", type=Path, default=Path("ice_study"), help="what is left (%(default)s)")
-    parser.add_argument("--runs", type=int, nargs="+", default=[6, 7], help="runs to forecast (%(default)s)")
     parser.add_argument("--train", type=int, nargs="+", default=list(range(6)), help="of the baselines (%(default)s)")
-    parser.add_argument("--starts", type=int, default=4, help="in each run (%(default)s)")
-    parser.add_argument("--lead", type=float, default=12.0, help="hours of a step (%(default)s)")
-    parser.add_argument("--steps", type=int, default=10, help="steps (%(default)s)")
-    parser.add_argument("--members", type=int, default=8, help="of an ensemble (%(default)s)")
+    add_size(parser)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     arguments.folder.mkdir(parents=True, exist_ok=True)

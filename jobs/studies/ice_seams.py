@@ -16,7 +16,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from ice import Entry, Trajectories, make
+from ice import Entry, Trajectories, add_size, make, starts
 from rich.console import Console
 from rich.table import Table
 
@@ -68,24 +68,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("states", help="trajectories with forcing, such as those of the training")
     parser.add_argument("run", help="RUN[,key=value...], the keys those of the section sampling")
-    parser.add_argument("--runs", type=int, nargs="+", default=[6, 7], help="runs to forecast (%(default)s)")
-    parser.add_argument("--starts", type=int, default=4, help="in each run (%(default)s)")
-    parser.add_argument("--lead", type=float, default=12.0, help="hours of a step (%(default)s)")
-    parser.add_argument("--steps", type=int, default=10, help="steps (%(default)s)")
-    parser.add_argument("--members", type=int, default=8, help="of an ensemble (%(default)s)")
+    add_size(parser)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     entry = Entry.parse(f"tiles={arguments.run}", arguments.members)
     generator, names = entry.generator, entry.generator.config.data.variables
     data = Trajectories.read(open_states(arguments.states, generator.config.data.stored, generator.grid))
-    every = round(arguments.lead / data.step)
-    length = next(iter(data.fields.values())).shape[1]
-    firsts = np.linspace(0, length - 1 - arguments.steps * every, arguments.starts).astype(int).tolist()
+    every, places = starts(arguments, data)
     entries = (entry, replace(entry, generator=on_one_tile(generator)))
     wet, moments = generator.grid.mask("T")[0], (1, arguments.steps)
     sums: dict[tuple[str, int, int, int], list[np.ndarray]] = {}
-    with Reporter("forecasts", 2 * len(arguments.runs) * len(firsts)) as reporter:
-        for number, (run, first) in enumerate((run, first) for run in arguments.runs for first in firsts):
+    with Reporter("forecasts", 2 * len(places)) as reporter:
+        for number, (run, first) in enumerate(places):
             here = {name: x[run] for name, x in data.fields.items()}
             for kind, made_by in enumerate(entries):
                 made = make(made_by, here, first, every, arguments.lead, arguments.steps, number)

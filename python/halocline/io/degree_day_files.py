@@ -26,7 +26,7 @@ from halocline.io.forcing_files import (
     instants_of,
     time_axis,
 )
-from halocline.io.modelfile import ModelFile, open_dataset
+from halocline.io.modelfile import ModelFile, closing, open_dataset
 from halocline.io.nextsim_files import FILL
 from halocline.state.variables import variable
 
@@ -143,7 +143,7 @@ def write_degree_days(path: Path, air: AirTemperature) -> Iterator[Writer]:
     """
     with atomic_path(path) as temporary:
         shutil.copyfile(air.path, temporary)
-        with _extended(temporary) as dataset:
+        with closing(netCDF4.Dataset(temporary, "a")) as dataset:
             made = {name: _define(_main(dataset), air.name, name) for name in DEGREE_DAYS}
 
             def write(run: int, record: int, fields: Mapping[str, np.ndarray]) -> None:
@@ -153,24 +153,6 @@ def write_degree_days(path: Path, air: AirTemperature) -> Iterator[Writer]:
                     target[air.place(run, record)] = x
 
             yield write
-
-
-@contextmanager
-def _extended(path: Path) -> Iterator[netCDF4.Dataset]:
-    """Opens a netCDF file to add to it.
-
-    Raises:
-        RuntimeError, OSError: A write or the closing failed; `atomic_path` makes a sentence of it.
-    """
-    dataset = netCDF4.Dataset(path, "a")
-    try:
-        yield dataset
-    finally:
-        try:
-            dataset.close()
-        except RuntimeError:
-            netCDF4.Dataset._isopen.__set__(dataset, 0)  # type: ignore[attr-defined]  # see `create_dataset`
-            raise
 
 
 def _main(dataset: netCDF4.Dataset) -> netCDF4.Dataset:

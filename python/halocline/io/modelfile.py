@@ -58,7 +58,19 @@ def create_dataset(path: Path, container: Literal["NETCDF4", "NETCDF3_64BIT_OFFS
 
     Collective: no.
     """
-    dataset = netCDF4.Dataset(path, "w", format=container)
+    with closing(netCDF4.Dataset(path, "w", format=container)) as dataset:
+        yield dataset
+
+
+@contextmanager
+def closing(dataset: netCDF4.Dataset) -> Iterator[netCDF4.Dataset]:
+    """Closes a netCDF file that is written to, also on a full disk.
+
+    Raises:
+        RuntimeError: The closing failed.
+
+    Collective: no.
+    """
     try:
         yield dataset
     finally:
