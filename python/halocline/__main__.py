@@ -387,7 +387,8 @@ def evaluate(run: Run, overrides: Overrides = None) -> None:
     reference=FILES         states to compare with (default: the training data)
 
     For a run of forecasts, which are scored by lead beside persistence, free
-    drift and damped anomaly:
+    drift and damped anomaly. Ranks under mpirun share the starts; the scores are
+    the same, bit for bit:
 
     \b
     forecasts=[FOLDERS]     what `halocline forecast` wrote (required)

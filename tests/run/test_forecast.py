@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 import xarray
-from case import alone, here
+from case import alone, here, several, told
 from ice_case import HOURS, NI, NJ, TIMES, sea, trajectories, write_case, write_trajectories
 
 from halocline.io.forecast_store import ForecastStore
@@ -283,3 +283,42 @@ def test_evaluation_scores_forecasts_beside_baselines(run: Path, made: Path, tmp
     assert (output / "report.png").stat().st_size > 10_000
     refused = here("evaluate", run, f"forecasts=[{made}]", f"output={output}")
     assert refused.status == 1 and "name the run with trajectories=[N]" in refused.sentence
+
+
+@pytest.fixture(scope="module")
+def uneven(run: Path, made: Path) -> str:
+    """The option that names three forecasts of the held-out run, of 4, 6 and 2 steps."""
+    paths = [made]
+    for state, steps in ((2 * TIMES + 1, 6), (2 * TIMES + 3, 2)):
+        paths.append(run.parent / f"from_{state}.zarr")
+        result = here(*asked(run, paths[-1], f"state={state}", f"steps={steps}"))
+        assert result.status == 0, result.err
+    return ",".join(map(str, paths))
+
+
+def test_evaluation_of_forecasts_does_not_depend_on_the_number_of_ranks(run: Path, uneven: str, mpirun, tmp_path: Path):
+    several_starts = ["evaluate", run, f"forecasts=[{uneven}]", "trajectories=[2,2,2]"]
+    result = here(*several_starts, f"output={tmp_path / 'alone'}")
+    assert result.status == 0, result.err
+    table = json.loads((tmp_path / "alone" / "table.json").read_text())
+    assert table["leads"] == [6, 12, 18, 24, 30, 36] and table["starts"] == 3
+    assert {tuple(reached) for reached in table["reached"].values()} == {(3, 3, 2, 2, 1, 1)}
+    absent = ["evaluate", run, f"forecasts=[{uneven},{tmp_path}/none.zarr]", f"output={tmp_path / 'none'}"]
+    commands = [[*several_starts, f"output={tmp_path / 'two'}"], [*absent, "trajectories=[2,2,2,2]"]]
+    status, output = mpirun(2, *several(commands), cwd=tmp_path, limit=60)
+    assert status == 0, output
+    scored, refused = told(output)
+    assert [one.status for one in scored] == [0, 0] and scored[1].out == "", output
+    for name in ("table.json", "report.png"):
+        assert (tmp_path / "two" / name).read_bytes() == (tmp_path / "alone" / name).read_bytes(), name
+    assert [one.status for one in refused] == [1, 1] and refused[1].err == ""
+    assert "No forecast at" in refused[0].sentence and "scored" not in refused[0].out
+    assert not (tmp_path / "none").exists()
+
+
+def test_truth_that_lacks_times_between_those_of_a_forecast_is_refused(run: Path, made: Path, tmp_path: Path) -> None:
+    with xarray.open_dataset(run.parent / "trajectories.nc", decode_times=False) as whole:
+        whole.isel(time=slice(None, None, 2)).to_netcdf(tmp_path / "thinned.nc")
+    words = (f"reference=[{tmp_path / 'thinned.nc'}]", "trajectories=[2]", f"output={tmp_path / 'evaluation'}")
+    result = here("evaluate", run, f"forecasts=[{made}]", *words)
+    assert result.status == 1 and "which 0 of 1 runs of the reference have with the time after it" in result.sentence

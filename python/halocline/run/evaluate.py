@@ -71,25 +71,32 @@ class Comparison:
 
 
 def evaluate(run: Path, arguments: Sequence[str], comm: Communicator | Serial) -> None:
-    """Compares states with the reference, and leaves report.png and table.json.
+    """Compares states, or forecasts, with the reference, and leaves report.png and table.json.
 
-    Collective: yes; rank 0 does the work, which is small beside sampling.
+    Collective: yes. Forecasts are dealt to the ranks; states are compared by rank 0, which is little work beside
+    sampling.
     """
     with comm.together():
+        given = apply_overrides({}, parse_overrides(arguments))
+        generator = load_generator(run)
+        forecasts = build(ForecastEvaluation, given, "") if generator.config.forecast else None
+    if forecasts is not None:
+        evaluate_forecasts(generator, forecasts, comm)
+        return
+    with comm.together():
         if comm.is_root:
-            given = apply_overrides({}, parse_overrides(arguments))
-            generator = load_generator(run)
-            if generator.config.forecast:
-                evaluate_forecasts(generator, build(ForecastEvaluation, given, ""))
-                return
-            options = build(EvaluateOptions, given, "")
-            folder = Path(options.output)
-            make_folder(folder)
-            comparison = compare_files(generator, options)
-            write_table(folder / "table.json", comparison)
-            draw_report(folder / "report.png", comparison, generator)
-            print_table(comparison)
-            print(f"picture: {folder / 'report.png'}, table: {folder / 'table.json'}", flush=True)
+            evaluate_states(generator, build(EvaluateOptions, given, ""))
+
+
+def evaluate_states(generator: Generator, options: EvaluateOptions) -> None:
+    """Compares states with the reference. Collective: no."""
+    folder = Path(options.output)
+    make_folder(folder)
+    comparison = compare_files(generator, options)
+    write_table(folder / "table.json", comparison)
+    draw_report(folder / "report.png", comparison, generator)
+    print_table(comparison)
+    print(f"picture: {folder / 'report.png'}, table: {folder / 'table.json'}", flush=True)
 
 
 def compare_files(generator: Generator, options: EvaluateOptions) -> Comparison:

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from halocline.io.forcing import instants
 from halocline.io.forecast_file import Forecast, read_forecast
 from halocline.io.models import StateSource, open_states, trajectories
 from halocline.io.training_store import MANIFEST, TrainingStore
+from halocline.mesh.communicator import Communicator, Serial
 from halocline.run.config import RunConfig
 from halocline.run.data import store_path
 from halocline.run.forecast_maps_figure import Example
 from halocline.run.forecast_report import leave_report
 from halocline.run.forecast_score_baselines import Baselines, Training, add_baselines, fit_baselines
-from halocline.run.forecast_score_cases import Case
+from halocline.run.forecast_score_cases import Case, check_hours
 from halocline.run.forecast_score_drift import DRIFT_HOURS
-from halocline.run.forecast_scores import score_forecasts
+from halocline.run.forecast_scores import deal, score_on_ranks
 from halocline.run.generator import Generator
+from halocline.run.outputs import make_folder
 
 __all__ = ["ForecastEvaluation", "evaluate_forecasts"]
 
@@ -45,38 +49,95 @@ class ForecastEvaluation:
             )
 
 
-def evaluate_forecasts(generator: Generator, options: ForecastEvaluation) -> None:
+@dataclass(frozen=True, eq=False)
+class Start:
+    """A forecast, and the states of the reference that it is compared with.
+
+    Attributes:
+        path: Of the forecast.
+        hours: Since the start, as far as both go.
+        records: Numbers of the states, one for each of the hours.
+    """
+
+    path: str
+    hours: tuple[float, ...]
+    records: np.ndarray
+
+
+def evaluate_forecasts(generator: Generator, options: ForecastEvaluation, comm: Communicator | Serial) -> None:
     """Scores forecasts and leaves report.png and table.json.
+
+    Starts are dealt to the ranks, which hold one at a time. The table has the same bits on any number of ranks.
 
     Raises:
         FileNotFoundError, OSError: A file is not there, or the output cannot be written.
         ValueError: The reference has no states at the times of a forecast, or lacks a variable.
 
-    Collective: no, one rank.
+    Collective: yes; rank 0 writes.
     """
     config, grid = generator.config, generator.grid
-    source = open_states(options.reference or config.data.states, config.data.stored, grid)
-    cases = [case_of(path, n, source, config, options) for n, path in enumerate(options.forecasts)]
-    shortest = min((case.hours for case in cases), key=len)
-    baselines = fit(config, generator, shortest)
-    scores = score_forecasts([add_baselines(case, baselines, grid) for case in cases], grid)
-    reached = shortest[min(len(shortest) - 1, max(1, len(shortest) // 2))]
-    leave_report(Path(options.output), scores, grid, Example(cases[0], NAME, reached, DRIFT_HOURS))
+    torch.set_num_threads(1)  # one thread per rank: part of what fixes the bits
+    with comm.together():
+        source = open_states(options.reference or config.data.states, config.data.stored, grid)
+    starts = find_starts(options, source, config, comm)
+    shortest, longest = (choose((start.hours for start in starts), key=len) for choose in (min, max))
+    fitted = None
+    with comm.together():
+        if comm.is_root:
+            make_folder(Path(options.output))
+            fitted = fit(config, generator, longest)
+    baselines: Baselines = comm.broadcast(fitted)
+
+    def read(number: int) -> Case:
+        return add_baselines(read_case(starts[number], source, config), baselines, grid)
+
+    scores = score_on_ranks(len(starts), read, grid, comm)
+    with comm.together():
+        if scores is not None:
+            reached = shortest[min(len(shortest) - 1, max(1, len(shortest) // 2))]
+            example = Example(read_case(starts[0], source, config), NAME, reached, DRIFT_HOURS)
+            leave_report(Path(options.output), scores, grid, example)
 
 
-def case_of(path: str, number: int, source: StateSource, config: RunConfig, options: ForecastEvaluation) -> Case:
-    """Reads a forecast and the truth at its times, as far as both go."""
-    found = read_forecast(path)
+def find_starts(
+    options: ForecastEvaluation, source: StateSource, config: RunConfig, comm: Communicator | Serial
+) -> list[Start]:
+    """Finds what each forecast is compared with, before the long work begins.
+
+    Raises: see `evaluate_forecasts`.
+
+    Collective: yes.
+    """
+    with comm.together():
+        mine = [find_start(number, options, source, config) for number in deal(len(options.forecasts), comm)]
+    starts = [start for part in comm.allgather(mine) for start in part]
+    with comm.together():
+        longest = max((start.hours for start in starts), key=len)
+        for start in starts:
+            check_hours(start.hours, longest)
+    return starts
+
+
+def find_start(number: int, options: ForecastEvaluation, source: StateSource, config: RunConfig) -> Start:
+    """Finds the states at the times of a forecast, of which one variable is enough."""
+    path = options.forecasts[number]
+    found = read_forecast(path, config.data.variables[:1])
     records = followed(path, found, source, options.trajectories[number] if options.trajectories else None)
-    states = source.read(np.sort(records))
-    order = np.argsort(np.argsort(records))
+    return Start(path, tuple(found.hours[: len(records)].tolist()), records)
+
+
+def read_case(start: Start, source: StateSource, config: RunConfig) -> Case:
+    """Reads a forecast and the truth at its times; a forecast that is still being made may have more by now."""
+    found = read_forecast(start.path, config.data.variables)
+    states = source.read(np.sort(start.records))
+    order = np.argsort(np.argsort(start.records))
     fields = {name: np.nan_to_num(x[:, 0])[order] for name, x in states.fields.items()}
-    count, names = len(records), config.data.variables
     return Case(
-        tuple(found.hours[:count].tolist()), {name: fields[name] for name in names},
-        {NAME: {name: found.fields[name][:, :count] for name in names}},
-        {name: fields[name] for name in config.data.forcing},
-    )  # fmt: skip
+        start.hours,
+        truth={name: fields[name] for name in config.data.variables},
+        forecasts={NAME: {name: x[:, : len(start.hours)] for name, x in found.fields.items()}},
+        forcing={name: fields[name] for name in config.data.forcing},
+    )
 
 
 def followed(path: str, found: Forecast, source: StateSource, trajectory: int | None) -> np.ndarray:
@@ -91,8 +152,8 @@ def followed(path: str, found: Forecast, source: StateSource, trajectory: int | 
     fitting = []
     for number in candidates.tolist():
         mine = {t: n for n, t in zip(np.flatnonzero(run == number).tolist(), when[run == number].tolist(), strict=True)}
-        known = [mine[t] for t in times.tolist() if t in mine]
-        if known and times[0].item() in mine and len(known) > 1:
+        known = [mine[t] for t in takewhile(mine.__contains__, times.tolist())]
+        if len(known) > 1:
             fitting.append(known)
     if len(fitting) != 1:
         raise ValueError(
@@ -129,4 +190,3 @@ def training_of(store: TrainingStore, config: RunConfig) -> Training:
     step = float(24 * np.diff(np.asarray(records.time, float)[groups[0]])[0])
     forcing = {name: fields.pop(name) for name in config.data.forcing}
     return Training(fields, forcing, step)
-

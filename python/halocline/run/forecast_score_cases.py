@@ -10,7 +10,7 @@ import numpy as np
 from halocline.mesh.grid import Grid
 from halocline.state.variables import variable
 
-__all__ = ["Case", "Fields", "check_case"]
+__all__ = ["Case", "Fields", "check_case", "check_hours"]
 
 Fields = Mapping[str, np.ndarray]
 """Variable to values."""
@@ -34,12 +34,11 @@ class Case:
     forcing: Fields = field(default_factory=dict)
 
 
-def check_case(case: Case, hours: Sequence[float], grid: Grid) -> None:
+def check_case(case: Case, grid: Grid) -> None:
     """Refuses what cannot be scored.
 
     Arguments:
         case: To be scored.
-        hours: Of the first case; others must agree as far as they go.
         grid: Of all fields.
 
     Raises:
@@ -47,11 +46,10 @@ def check_case(case: Case, hours: Sequence[float], grid: Grid) -> None:
 
     Collective: no.
     """
-    mine, theirs = (list(x[: min(len(case.hours), len(hours))]) for x in (case.hours, hours))
-    if len(case.hours) < 2 or case.hours[0] != 0 or (np.diff(case.hours) <= 0).any() or mine != theirs:
+    if len(case.hours) < 2 or case.hours[0] != 0 or (np.diff(case.hours) <= 0).any():
         raise ValueError(
-            f"Times of a case are {told(case.hours)} h, expected at least two, ascending from 0 on, and {told(hours)} "
-            "h as of the first case: cut all cases alike."
+            f"Times of a case are {told(case.hours)} h, expected at least two, ascending from 0 on: give the start and "
+            "what follows it."
         )
     for name, x in case.truth.items():
         variable(name)
@@ -73,6 +71,21 @@ def check_case(case: Case, hours: Sequence[float], grid: Grid) -> None:
                 f"Forecast '{label}' has {members} members and {times} times, expected at least 1 and at most the "
                 f"{len(case.hours)} of the truth: cut it to the time that is known."
             )
+
+
+def check_hours(hours: Sequence[float], longest: Sequence[float]) -> None:
+    """Refuses the times of a case that differ from those of another that goes on for at least as long.
+
+    Raises:
+        ValueError: They differ.
+
+    Collective: no.
+    """
+    if list(hours) != list(longest[: len(hours)]):
+        raise ValueError(
+            f"Times of a case are {told(hours)} h, expected {told(longest)} h as of the longest case, as far as it "
+            "goes: cut all cases alike."
+        )
 
 
 def told(hours: Sequence[float]) -> str:

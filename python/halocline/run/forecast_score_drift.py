@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +13,7 @@ from halocline.physics.deformation import BoxMoments, box_moments, drift_strain,
 from halocline.physics.ice import EXTENT_CONCENTRATION
 from halocline.run.forecast_score_cases import Fields
 
-__all__ = ["DRIFT_HOURS", "DriftScores", "DriftTally"]
+__all__ = ["DRIFT_HOURS", "Deformation", "DriftScores", "DriftTally", "measure_drift"]
 
 DRIFT_HOURS = 24.0
 """Hours over which drift is averaged."""
@@ -39,43 +40,75 @@ class DriftScores:
     moments: tuple[tuple[tuple[float, ...], ...], ...]
 
 
+@dataclass(frozen=True, eq=False)
+class Deformation:
+    """Of the drift of one start that ends at one time.
+
+    Attributes:
+        moments: Over boxes, of all members.
+        excess: Of the tail, see `tail_excess`.
+    """
+
+    moments: BoxMoments
+    excess: float
+
+
+def measure_drift(fields: Fields, hours: tuple[float, ...], window: float, grid: Grid) -> dict[int, Deformation]:
+    """Deforms the drift of one start; drift needs equal steps that divide its window.
+
+    Arguments:
+        fields: Shape (member, time, nj, ni); nothing is found without both components.
+        hours: Of all times.
+        window: Hours over which drift is averaged.
+        grid: Of the drift, both components at cell centres.
+
+    Returns:
+        By number of the time at which the window ends; only where it begins at a time.
+
+    Collective: no.
+    """
+    if not set(COMPONENTS) <= set(fields):
+        return {}
+    result = {}
+    for n in range(1, fields[COMPONENTS[0]].shape[1]):
+        first = [k for k in range(n) if math.isclose(hours[k], hours[n] - window, abs_tol=1e-6)]
+        if first and np.ptp(np.diff(hours[first[0] : n + 1])) < 1e-6:
+            result[n] = deform({name: x[:, first[0] : n + 1] for name, x in fields.items()}, grid)
+    return result
+
+
+def deform(fields: Fields, grid: Grid) -> Deformation:
+    """Deforms the mean drift of a few times, where ice is at the last of them."""
+    u, v = (mean_drift(fields[name], axis=1) for name in COMPONENTS)
+    covered = None
+    if "concentration" in fields:
+        covered = np.asarray(fields["concentration"][:, -1]) >= EXTENT_CONCENTRATION
+    strain = drift_strain(u, v, grid, covered)
+    return Deformation(box_moments(strain), tail_excess(strain.rates.total[strain.area > 0]))
+
+
 class DriftTally:
     """Sums over starts of one forecast.
 
     Arguments:
-        hours: All times.
-        window: Hours over which drift is averaged.
-        grid: Of the drift, both components at cell centres.
+        times: Number of times, the start included.
     """
 
-    def __init__(self, hours: tuple[float, ...], window: float, grid: Grid) -> None:
-        self.hours, self.window, self.grid = hours, window, grid
-        self.sums: list[BoxMoments | None] = [None] * len(hours)
-        self.excess: list[list[float]] = [[] for _ in hours]
+    def __init__(self, times: int) -> None:
+        self.sums: list[BoxMoments | None] = [None] * times
+        self.excess: list[list[float]] = [[] for _ in range(times)]
 
     @property
     def known(self) -> bool:
         """Whether there was any drift long enough."""
         return any(one is not None for one in self.sums)
 
-    def add(self, fields: Fields, hours: tuple[float, ...]) -> None:
-        """Adds a start; fields (member, time, nj, ni). Drift needs equal steps that divide its window."""
-        if not set(COMPONENTS) <= set(fields):
-            return
-        for n in range(1, fields[COMPONENTS[0]].shape[1]):
-            first = [k for k in range(n) if math.isclose(hours[k], hours[n] - self.window, abs_tol=1e-6)]
-            if first and np.ptp(np.diff(hours[first[0] : n + 1])) < 1e-6:
-                self._add_lead(n, {name: x[:, first[0] : n + 1] for name, x in fields.items()})
-
-    def _add_lead(self, n: int, fields: Fields) -> None:
-        u, v = (mean_drift(fields[name], axis=1) for name in COMPONENTS)
-        covered = None
-        if "concentration" in fields:
-            covered = np.asarray(fields["concentration"][:, -1]) >= EXTENT_CONCENTRATION
-        strain = drift_strain(u, v, self.grid, covered)
-        before, moments = self.sums[n], box_moments(strain)
-        self.sums[n] = moments if before is None else before + moments
-        self.excess[n].append(tail_excess(strain.rates.total[strain.area > 0]))
+    def add(self, found: Mapping[int, Deformation]) -> None:
+        """Adds a start, as `measure_drift` gives it."""
+        for n, one in found.items():
+            before = self.sums[n]
+            self.sums[n] = one.moments if before is None else before + one.moments
+            self.excess[n].append(one.excess)
 
     def scores(self) -> DriftScores:
         """Fits the exponents."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,11 +28,12 @@ class Means:
         self.counts = [0] * times
         self.sums: list[dict[str, np.ndarray]] = [{} for _ in range(times)]
 
-    def add(self, n: int, found: Mapping[str, Any]) -> None:
-        """Adds a start at time n; a name may be missing."""
-        self.counts[n] += 1
-        for name, value in found.items():
-            self.sums[n][name] = self.sums[n].get(name, 0.0) + np.asarray(value, np.float64)
+    def add(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Adds a start, one row for each time from 1 on; there may be fewer, and a name may be missing."""
+        for n, found in enumerate(rows, start=1):
+            self.counts[n] += 1
+            for name, value in found.items():
+                self.sums[n][name] = self.sums[n].get(name, 0.0) + np.asarray(value, np.float64)
 
     def mean(self, name: str) -> np.ndarray:
         """Means at all leads, shape (lead); NaN where there are none."""
