@@ -362,6 +362,8 @@ def forecast(run: Run, overrides: Overrides = None) -> None:
     sampling.times=uniform  or logistic, shorter towards the data; likewise
     sampling.noise=1        standard deviation that samples start from, and
     sampling.long_waves=1   factor on its long waves: more spread; likewise
+    sampling.memory=0       hours after which they are forgotten: more spread the
+                            longer the forecast; likewise
     sampling.blend=0        cells on either side of the edge of a tile over which
                             windows pass into one another, so that no seam is
                             left; at most the halo; likewise

@@ -40,7 +40,11 @@ def build(grid: Grid, sampler: str, precision: str, guided: bool = False) -> Gen
         network=UNetConfig(width=8, multipliers=(1, 2), blocks=1, embedding=16, cell_features=0),
         training=TrainingConfig(centre="level"),
         forecast=ForecastConfig(leads=(6.0, 12.0), first_guess="guess" if guided else ""),
-        sampling=SamplingConfig(sampler=sampler, steps=2, tile_batch=4, precision=precision, blend=2 if guided else 0),
+        sampling=replace(
+            SamplingConfig(sampler=sampler, steps=2, tile_batch=4, precision=precision, blend=2 if guided else 0),
+            long_waves=1.5 if guided else 1.0,
+            memory=24.0 if guided else 0.0,
+        ),
     )
     channels = Channels.build(config.data.stored, grid)
     torch.manual_seed(0)

@@ -33,7 +33,7 @@ from halocline.mesh.layout import Layout
 from halocline.run.budget import Closure
 from halocline.run.generator import Generator
 from halocline.run.increments import Increments
-from halocline.run.long_waves import amplify_long_waves
+from halocline.run.long_waves import LongWaves
 from halocline.run.pairs import BoundsOfStates, level_means
 from halocline.run.samplers import plain_sampler
 from halocline.state.variables import variable
@@ -53,6 +53,7 @@ class Stepper:
         halo: Of the state.
         cell_conditions: On this rank's windows.
         noise: Keyed on cells.
+        long_waves: Of the noise that samples start from.
         bounds: Of the state.
         mask: Wet owned cells, shape (tile, channel, j, i).
         wet: Wet cells of the windows, shape (tile, channel, window j, window i).
@@ -67,6 +68,7 @@ class Stepper:
     halo: HaloPlan
     cell_conditions: CellConditions
     noise: Noise
+    long_waves: LongWaves
     bounds: BoundsOfStates
     mask: Tensor
     wet: Tensor
@@ -112,10 +114,13 @@ class Stepper:
                 )
         channels, standardisation, n = generator.channels, generator.standardisation, generator.channels.count
         mean, scale = (v[n:, None, None].numpy() for v in (level_means(standardisation), standardisation.scale))
+        halo, mask = HaloPlan.build(layout, channels.points, channels.signs), channels.mask(generator.grid)
+        sampling, sea = generator.config.sampling, torch.as_tensor(layout.cut(mask))
         return cls(
-            generator, layout, HaloPlan.build(layout, channels.points, channels.signs),
-            CellConditions.build(generator.grid, layout), Noise.build(layout, channels.points, channels.signs),
-            BoundsOfStates.build(generator), torch.as_tensor(layout.cut(channels.mask(generator.grid))),
+            generator, layout, halo, CellConditions.build(generator.grid, layout),
+            Noise.build(layout, channels.points, channels.signs),
+            LongWaves(sampling.long_waves, sampling.memory, halo, generator.lattice.halo, sea),
+            BoundsOfStates.build(generator), sea,
             wet_windows(generator, layout), mean, scale, torch.tensor([list(parameters)], dtype=torch.float64),
             Closure.build(generator, layout, budget, drift_control), build_blends(generator, layout),
         )  # fmt: skip
@@ -151,12 +156,13 @@ class Stepper:
         low, high = (self._relative(bound, centre, scale) for bound in (self.bounds.low, self.bounds.high))
         denoiser = BoundedDenoiser(tiled, low, high)
 
+        def first(at: int) -> Tensor:
+            return self.noise.draw(seed, members, at, 0) * self.mask
+
         def draw(number: int) -> Tensor:
-            z = self.noise.draw(seed, members, step, number) * self.mask
             if number:
-                return z
-            halo = self.generator.lattice.halo
-            return amplify_long_waves(config.sampling.noise * z, config.sampling.long_waves, self.halo, halo, self.mask)
+                return self.noise.draw(seed, members, step, number) * self.mask
+            return config.sampling.noise * self.long_waves(first, step, hours, (seed, *members))
 
         if config.forecast.deterministic:
             expected = self._expect(self.generator, tiled)[:, :, : x.shape[2], tiled.owned, tiled.owned]

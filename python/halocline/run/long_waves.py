@@ -1,47 +1,98 @@
-r"""Noise whose long waves are amplified: an ensemble that is spread wider where a forecast errs most.
+r"""Noise whose long waves are amplified and remembered: an ensemble that is spread wider where a forecast errs most.
 
 A network that has learned from few trajectories is surer of what follows than it should be, above all of the large
 scales; the small ones of its members look right. Scaling all of the noise that a sample starts from would make the
-small scales too rough, so only a smoothed part is added to it:
+small scales too rough, so only a smoothed part of it is scaled. The errors of a network, moreover, are alike from one
+step to the next, so that those of what it adds up (thickness, snow) grow in proportion to time, where noise that is new
+in every step spreads members only as its square root. With a memory T the long waves of step n are therefore not those
+of its own noise :math:`z_n` but those of :math:`m_n`, whose variance is the same:
 
 .. math::
-    z' = z + (f - 1) \, K K z, \qquad
+    z_n' = z_n + K K (f m_n - z_n), \qquad
+    m_n = \rho\, m_{n-1} + \sqrt{1 - \rho^2}\, z_n, \quad m_0 = z_0, \quad \rho = e^{-\tau / T},
+
+.. math::
     (K z)(j, i) = \frac{1}{(2 r + 1)^2} \sum_{|d_j|, |d_i| \le r} z(j + d_j, i + d_i)
 
-with r the width of the halo. K K leaves waves of more than some ten r as they are, which thus grow by the factor f, and
-takes away those of less than 2 r. Land counts as zero.
+with :math:`\tau` the lead and r = 4 cells, or the width of the halo where that is less. K K leaves waves of more than
+some ten r as they are, which thus grow by the factor f, and takes away those of less than 2 r. Land counts as zero.
+
+Reference: Palmer et al., 2009, Stochastic parametrization and model uncertainty (ECMWF Technical Memorandum 598), for
+perturbations of a model that are correlated in space and time.
 """
 
 from __future__ import annotations
+
+import math
+from collections.abc import Callable, Hashable
 
 import torch
 from torch import Tensor
 
 from halocline.mesh.halo import HaloPlan
 
-__all__ = ["amplify_long_waves"]
+__all__ = ["LongWaves"]
 
 PASSES = 2  # of K
+WIDEST = 4  # r
 
 
-def amplify_long_waves(z: Tensor, factor: float, halo: HaloPlan, width: int, mask: Tensor) -> Tensor:
-    """Returns z'; see the module. Elementwise sums in one order: the same bits on any layout.
+class LongWaves:
+    """Amplifies and remembers the long waves of the noise of a forecast; see the module.
+
+    Elementwise sums in one order: the same bits on any layout, and whether or not the steps before were made by this
+    object.
 
     Arguments:
-        z: Noise on owned cells, 0 on land, shape (member, tile, channel, j, i).
         factor: f.
-        halo: Of these channels.
-        width: r, cells, of the halo.
-        mask: Sea, broadcastable to z.
-
-    Collective: yes, two halo exchanges; none where f is 1.
+        memory: T, hours; 0: each step has noise of its own.
+        halo: Of the channels of the noise.
+        width: Cells, of the halo.
+        mask: Sea, broadcastable to the noise.
     """
-    if factor == 1 or width == 0:
-        return z
-    smooth = z
-    for _ in range(PASSES):
-        smooth = _mean(_mean(halo.fill(smooth), width, -2), width, -1) * mask
-    return z + (factor - 1) * smooth
+
+    def __init__(self, factor: float, memory: float, halo: HaloPlan, width: int, mask: Tensor) -> None:
+        self._factor, self._memory, self._halo, self._width, self._mask = factor, memory, halo, width, mask
+        self._of: Hashable = None  # whose noise is remembered,
+        self._step = -1  # up to which step,
+        self._remembered = torch.empty(0)  # and m
+
+    def __call__(self, draw: Callable[[int], Tensor], step: int, hours: float, of: Hashable) -> Tensor:
+        """Returns z'.
+
+        Arguments:
+            draw: From the number of a step to its noise z on owned cells, 0 on land, (member, tile, channel, j, i).
+            step: n. Draws that one and, where this was not called for step n - 1 before, all earlier ones.
+            hours: Lead.
+            of: What the noise belongs to, such as seed and members.
+
+        Collective: yes, two halo exchanges; none where f is 1 and nothing is remembered.
+        """
+        z = draw(step)
+        if self._width == 0 or (self._factor == 1 and not self._memory):
+            return z
+        slow = self._recall(draw, z, step, hours, (of, hours)) if self._memory else z
+        return z + self._smooth(self._factor * slow - z)
+
+    def _recall(self, draw: Callable[[int], Tensor], z: Tensor, step: int, hours: float, of: Hashable) -> Tensor:
+        rho = math.exp(-hours / self._memory)
+        if of != self._of or self._step != step - 1:
+            self._step, self._remembered = 0, draw(0) if step else z
+        for n in range(self._step + 1, step + 1):
+            new = z if n == step else draw(n)
+            self._remembered = rho * self._remembered + math.sqrt(1 - rho**2) * new
+        self._of, self._step = of, step
+        return self._remembered
+
+    def _smooth(self, x: Tensor) -> Tensor:
+        r = min(self._width, WIDEST)
+        beyond = self._width - r
+        for _ in range(PASSES):
+            filled = self._halo.fill(x)
+            for axis in (-2, -1):
+                filled = _mean(filled.narrow(axis, beyond, filled.shape[axis] - 2 * beyond), r, axis)
+            x = filled * self._mask
+        return x
 
 
 def _mean(x: Tensor, width: int, axis: int) -> Tensor:

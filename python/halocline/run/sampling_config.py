@@ -22,8 +22,10 @@ class SamplingConfig:
         times: Where the steps lie in path time: "uniform", or "logistic" (shorter towards the data).
         noise: Standard deviation of the noise that a sample starts from; more than 1 spreads an ensemble wider than the
             network has learned.
-        long_waves: Factor on the waves of that noise that are longer than some ten halos, in forecasts: more than 1
+        long_waves: Factor on the waves of that noise that are longer than some forty cells, in forecasts: more than 1
             spreads an ensemble wider and leaves its small scales as they are; see `run.long_waves`.
+        memory: Hours after which a forecast has forgotten these waves: more than 0 spreads an ensemble wider the
+            longer it runs, and leaves its first step as it is.
         spread: Factor on the spread of a first guess, in forecasts that have one: more than 1 spreads an ensemble wider
             in all its scales.
         blend: Cells on either side of the edge of a tile over which the estimates of its windows pass into one another,
@@ -53,6 +55,7 @@ class SamplingConfig:
     times: str = "uniform"
     noise: float = 1.0
     long_waves: float = 1.0
+    memory: float = 0.0
     spread: float = 1.0
     blend: int = 0
     tile_batch: int = 8
@@ -98,6 +101,7 @@ class SamplingConfig:
         one_of("sampling.times", self.times, ("uniform", "logistic"))
         at_least("sampling", self, "noise", 0)
         at_least("sampling", self, "long_waves", 0)
+        at_least("sampling", self, "memory", 0)
         at_least("sampling", self, "blend", 0)
         at_least("sampling", self, "spread", 0, strictly=True)
         one_of("sampling.precision", self.precision, ("fp32", "bf16"))
