@@ -129,6 +129,8 @@ class TrainingConfig:
         clip: Largest global norm of the gradient.
         ema: Decay of the averaged weights, which are the ones that sample.
         seed: Of weights, batches, times and noise.
+        begin: Run folder whose weights the training begins with, such as one of other windows, lattice or states with
+            the same network. Empty: random ones.
         precision: "fp32", or "bf16" (weights of 16 bits beside master weights of 32).
         centre: What is subtracted before scaling by level: "cell", the mean of each cell; "level", that of each level;
             "conditions", that of each cell at its season and physical parameters, see `halocline.state.climatology`.
@@ -158,6 +160,7 @@ class TrainingConfig:
     clip: float = 1.0
     ema: float = 0.999
     seed: int = 0
+    begin: str = ""
     precision: str = "bf16"
     centre: str = "cell"
     windows: str = "lattice"

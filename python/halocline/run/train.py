@@ -14,6 +14,7 @@ import yaml
 from halocline.io.training_store import TrainingStore
 from halocline.mesh.communicator import Communicator, Serial
 from halocline.mesh.grid import Grid
+from halocline.run.beginning import begin_with
 from halocline.run.budget_fit import Budget
 from halocline.run.checkpoints import Checkpoint, newest_checkpoint
 from halocline.run.config import RunConfig, build, read_config
@@ -79,6 +80,8 @@ def train(config_path: Path, arguments: Sequence[str], comm: Communicator | Seri
         check_same_grid(store.grid, checkpoint, folder)
         generator = prepare(config, store)
         check_same_data(generator, checkpoint, folder)
+        if checkpoint is None:
+            begin_with(generator)
         if comm.is_root:
             start_run_folder(folder, generator, again=checkpoint is not None)
     if checkpoint is not None and checkpoint.step >= config.training.steps:
