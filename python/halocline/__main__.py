@@ -199,6 +199,8 @@ def train(
     training.symmetries=none
                             none, flips or all (with quarter turns)
     training.seed=0         of weights, batches, times and noise
+    training.begin=RUN      run folder of the same network whose weights the
+                            training begins with (none: random ones)
     training.checkpoint_minutes=2
                             a killed run loses at most this
     training.keep=2         last checkpoints kept, beside the best
