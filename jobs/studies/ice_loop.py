@@ -139,12 +139,12 @@ def study(arguments: argparse.Namespace) -> list[Outcome]:
 
 def show(found: Sequence[Outcome], path: Path) -> None:
     """Prints the table, and writes it."""
-    table = Table(title="rms difference from the uninterrupted run (in brackets: its change since the start)")
+    table = Table(title="rms difference from the uninterrupted run (in brackets: its change since the start, if known)")
     heads = ("start", "h", "concentration", "thickness, m", "damage", "drift, m/s", "verdict", "NaN", "thickest, m")
     for head in heads:
         table.add_column(head, no_wrap=head != "verdict")
     for row in found:
-        cells = [f"{row.rms[q]:.4f} ({row.change[q]:.4f})" for q in QUANTITIES]
+        cells = [cell(row.rms[q], row.change[q]) for q in QUANTITIES]
         mark = " absurd" if row.is_absurd else ""
         table.add_row(row.name, f"{row.hours:g}", *cells, row.verdict, str(row.bad), f"{row.thickest:.2f}{mark}")
     Console(width=180).print(table)
@@ -158,6 +158,11 @@ def show(found: Sequence[Outcome], path: Path) -> None:
         for row in found:
             numbers = [*(row.rms[q] for q in QUANTITIES), *(row.change[q] for q in QUANTITIES)]
             writer.writerow([row.name, row.hours, *numbers, row.verdict, row.reason, row.bad, row.thickest])
+
+
+def cell(rms: float, change: float) -> str:
+    """A difference, and in brackets the change, which is not known where the uninterrupted run left no start."""
+    return f"{rms:.4f}" if np.isnan(change) else f"{rms:.4f} ({change:.4f})"
 
 
 def main(words: Sequence[str] | None = None) -> None:

@@ -129,6 +129,7 @@ def test_a_run_is_set_against_the_reference_by_lead(case, like, tmp_path):
     assert one.rms["concentration"] == pytest.approx(0.03) and one.rms["drift"] == pytest.approx(0.3)
     assert other.hours == 4 and other.rms["thickness"] == 0 and other.thickest == 1.0 and not other.is_absurd
     assert np.isnan(one.change["damage"])  # the reference has no state at its very start
+    assert ice_loop.cell(0.03, one.change["damage"]) == "0.0300" and ice_loop.cell(0.03, 0.01) == "0.0300 (0.0100)"
     later = compare("run", ran, reference, START + np.timedelta64(1, "h"), (2,), grid)
     assert later[0].change["concentration"] == pytest.approx(0.02)
 
