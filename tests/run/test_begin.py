@@ -8,6 +8,7 @@ import torch
 from case import here
 from ice_case import write_case
 
+from halocline.run.config import read_config
 from halocline.run.run_folder import load_generator
 
 STILL = ("training.learning_rate=1e-12", "training.weight_decay=0", "training.steps=1")
@@ -39,6 +40,11 @@ def test_training_begins_with_the_weights_of_another_run(config: Path, tmp_path:
     shutil.rmtree(first)  # needed at the beginning only
     again = here("train", config, *arguments, *STILL[:2], "training.steps=2")
     assert again.status == 0, again.err
+
+
+def test_run_is_named_relative_to_the_configuration(tmp_path: Path) -> None:
+    path = write_case(tmp_path, training={"begin": "run"})
+    assert read_config(path).training.begin == str(tmp_path / "run")
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 from halocline.run.generator import Generator
-from halocline.run.run_folder import WEIGHTS, load_generator, load_weights
+from halocline.run.run_folder import WEIGHTS, check_same_settings, load_generator, load_weights
 
 __all__ = ["begin_with"]
 
@@ -31,23 +30,11 @@ def begin_with(generator: Generator) -> None:
     if not (folder := generator.config.training.begin):
         return
     other = load_generator(Path(folder))
-    now, its = (dataclasses.asdict(g.config) for g in (generator, other))
-    for key in SAME:
-        here, there = (looked_up(config, key) for config in (now, its))
-        if here != there:
-            raise ValueError(
-                f"training.begin {folder} was trained with {key} = {there}, expected {here} as here: take it over, or "
-                "begin with another run."
-            )
+    remedy = "take it over, or begin with another run"
+    check_same_settings(SAME, generator.config, other.config, f"training.begin {folder}", remedy)
     if bool(other.guess) != bool(generator.guess):
         raise ValueError(
             f"training.begin {folder} {'has' if other.guess else 'has no'} first guess, expected the same as here: set "
             "or leave out forecast.first_guess in both."
         )
     load_weights(generator.denoiser.network, other.denoiser.network.state_dict(), Path(folder) / WEIGHTS)
-
-
-def looked_up(config: dict, key: str) -> object:
-    """Value of a setting, or the whole of a section."""
-    section, _, name = key.partition(".")
-    return config[section][name] if name else config[section]

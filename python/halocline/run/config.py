@@ -32,7 +32,9 @@ __all__ = [
     "apply_overrides", "build", "parse_overrides", "read_config", "write_config",
 ]  # fmt: skip
 
-PATHS = ("data.grid", "data.states", "data.store", "sampling.coarse", "forecast.first_guess", "output")
+PATHS = (
+    "data.grid", "data.states", "data.store", "training.begin", "sampling.coarse", "forecast.first_guess", "output",
+)  # fmt: skip
 STATES = ("temperature", "salinity", "velocity_u", "velocity_v", "sea_level")
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 from halocline.run.config import RunConfig
 from halocline.run.generator import Generator
-from halocline.run.run_folder import fingerprints, load_generator
+from halocline.run.run_folder import check_same_settings, fingerprints, load_generator
 
 __all__ = ["check_guess", "load_guess"]
 
@@ -38,14 +37,7 @@ def load_guess(config: RunConfig) -> Generator | None:
             f"forecast.first_guess {folder} was trained with forecast.loss '{guess.config.forecast.loss}', expected "
             "'gaussian' and forecast.deterministic=true: train it so."
         )
-    now, its = dataclasses.asdict(config), dataclasses.asdict(guess.config)
-    for key in SAME:
-        section, _, name = key.partition(".")
-        if now[section][name] != its[section][name]:
-            raise ValueError(
-                f"forecast.first_guess {folder} was trained with {key} = {its[section][name]}, expected "
-                f"{now[section][name]} as here: train both with the same."
-            )
+    check_same_settings(SAME, config, guess.config, f"forecast.first_guess {folder}", "train both with the same")
     return guess
 
 

@@ -6,9 +6,10 @@ weights, normalisation, thresholds); sampling needs nothing else. What training 
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,10 @@ from halocline.run.targets import Targets
 from halocline.state.climatology import Climatology
 from halocline.state.state import Standardisation
 
-__all__ = ["GUESS", "WEIGHTS", "fingerprints", "load_content", "load_generator", "save_generator", "start_run_folder"]
+__all__ = [
+    "GUESS", "WEIGHTS", "check_same_settings", "fingerprints", "load_content", "load_generator", "load_weights",
+    "save_generator", "start_run_folder",
+]  # fmt: skip
 
 FORMAT = 2  # of generator.safetensors; raised when older files can no longer be read
 WEIGHTS = "generator.safetensors"
@@ -219,6 +223,26 @@ def load_generator(folder: Path, overrides: Mapping[str, Any] | None = None) -> 
 def part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """Takes the tensors whose names begin so, without that beginning."""
     return {name.removeprefix(prefix): x for name, x in tensors.items() if name.startswith(prefix)}
+
+
+def check_same_settings(keys: Sequence[str], now: RunConfig, other: RunConfig, name: str, remedy: str) -> None:
+    """Refuses a run that was trained with other settings.
+
+    Arguments:
+        keys: Of the settings that must be the same: SECTION.NAME, or whole sections.
+        now, other: Of this training, and of that run.
+        name: Of that run, for the sentence.
+        remedy: Likewise.
+
+    Raises:
+        ValueError: One differs.
+    """
+    here, there = dataclasses.asdict(now), dataclasses.asdict(other)
+    for key in keys:
+        section, _, entry = key.partition(".")
+        mine, its = (x[section][entry] if entry else x[section] for x in (here, there))
+        if mine != its:
+            raise ValueError(f"{name} was trained with {key} = {its}, expected {mine} as here: {remedy}.")
 
 
 def load_weights(network: torch.nn.Module, given: dict[str, Tensor], path: Path) -> None:
