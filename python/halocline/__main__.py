@@ -319,14 +319,18 @@ def degree_days(
     temperature T over the last 30 and 366 days, with T0 = 271.35 K. data.forcing
     calls them positive_month, freezing_month, positive_year and freezing_year; in
     files they are pdd_month, fdd_month, pdd_year and fdd_year. Name the output in
-    place of FORCING, in data.states or in forcing=FILES.
+    place of FORCING, in data.states or in forcing=FILES. Of several files, such as
+    one for each year, the windows go on from one to the next.
 
     Each trajectory begins anew: as long as a window is not filled, the mean is
     over the records that there are. Their interval must divide a day. Memory is
-    that of the long window: 6 kB a cell of sea if they are six-hourly.
+    that of the long window: 6 kB a cell of sea if they are six-hourly, and for
+    each trajectory if there are several files.
 
     \b
-    output=FILE             netCDF file to write, which must not exist (required)
+    FILE ...                more files of the series, in any order
+    output=FILE             netCDF file to write, which must not exist; of several
+                            files the folder for copies of their names (required)
     """
     from halocline.run.degree_days import degree_days as job
 

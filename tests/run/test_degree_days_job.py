@@ -80,6 +80,45 @@ def test_windows_are_of_30_and_366_days_whatever_the_interval(tmp_path: Path) ->
                 np.testing.assert_array_equal(np.ma.filled(file[name][:], np.nan), expected, err_msg=name)
 
 
+def write_year(path: Path, kelvin: np.ndarray, first: int, last: int) -> Path:
+    """Records of one file of a daily series."""
+    write_flat(path, 24.0 * np.arange(first, last), kelvin[first:last])
+    return path
+
+
+def test_windows_go_on_from_file_to_file_in_the_order_of_their_times(tmp_path: Path) -> None:
+    kelvin = 271.35 + 8.0 * np.random.default_rng(2).standard_normal((420, 2, 3))
+    whole = made(write_year(tmp_path / "whole.nc", kelvin, 0, 420), tmp_path / "one.nc")
+    years = [write_year(tmp_path / f"{k}.nc", kelvin, *ends) for k, ends in enumerate([(0, 10), (10, 380), (380, 420)])]
+    result = here("degree-days", years[2], years[0], years[1], f"output={tmp_path / 'out'}")
+    assert result.status == 0, result.err
+    with netCDF4.Dataset(whole) as file:
+        for name in NAMES:
+            parts = []
+            for year in years:
+                with netCDF4.Dataset(tmp_path / "out" / year.name) as part:
+                    parts.append(np.ma.filled(part[name][:], np.nan))
+            assert np.concatenate(parts).tobytes() == np.ma.filled(file[name][:], np.nan).tobytes(), name
+
+
+def test_files_that_are_no_series_are_a_sentence_and_leave_no_file(tmp_path: Path) -> None:
+    kelvin = np.full((40, 2, 3), 260.0)
+    first = write_year(tmp_path / "a.nc", kelvin, 0, 10)
+    (tmp_path / "other").mkdir()
+    narrow = tmp_path / "narrow.nc"
+    write_flat(narrow, 24.0 * np.arange(10, 20), kelvin[10:20, :, :2])
+    cases = (
+        (write_year(tmp_path / "late.nc", kelvin, 11, 20), "48 h apart, expected 24 h"),
+        (narrow, "has 1 trajectories and 4 cells of sea in (2, 2), expected 1 and the same 6 in (2, 3)"),
+        (write_year(tmp_path / "other/a.nc", kelvin, 10, 20), "called alike"),
+        (write_year(tmp_path / "over.nc", kelvin, 9, 20), "0 h apart, expected 24 h"),
+    )
+    for second, sentence in cases:
+        result = here("degree-days", first, second, f"output={tmp_path / 'out'}")
+        assert result.status == 1 and sentence in result.sentence, result.err
+        assert not list(tmp_path.glob("out/*"))
+
+
 def attributes(x: netCDF4.Dataset | netCDF4.Variable) -> dict[str, str]:
     return {name: repr(x.getncattr(name)) for name in x.ncattrs()}
 

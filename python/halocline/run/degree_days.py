@@ -13,7 +13,7 @@ from halocline.io.degree_day_files import AirTemperature, Writer, open_air_tempe
 from halocline.mesh.communicator import Communicator, Serial
 from halocline.physics.degree_days import DegreeDays
 from halocline.run.config import apply_overrides, build, parse_overrides
-from halocline.run.outputs import check_file
+from halocline.run.outputs import check_file, make_folder
 from halocline.run.progress import Reporter
 
 __all__ = ["DegreeDayOptions", "degree_days"]
@@ -33,9 +33,15 @@ class DegreeDayOptions:
 
 
 def degree_days(forcing: Path, arguments: Sequence[str], comm: Communicator | Serial) -> None:
-    """Writes a copy of a file of forcing with degree-days at each record; see `physics.degree_days`.
+    """Writes copies of files of forcing with degree-days at each record; see `physics.degree_days`.
 
-    Trajectories are followed one after the other, each from its first record. Memory is that of the longest window.
+    Trajectories are followed one after the other, each from its first record in the earliest file to its last in the
+    latest. Memory is that of the longest window, for each trajectory if there are several files.
+
+    Arguments:
+        forcing: A file.
+        arguments: More files, in any order, and `key=value` options.
+        comm: All ranks.
 
     Raises:
         ValueError, OSError: The forcing is not as expected, or the output is there already or cannot be written.
@@ -45,27 +51,91 @@ def degree_days(forcing: Path, arguments: Sequence[str], comm: Communicator | Se
     with comm.together():
         if not comm.is_root:
             return
-        options = build(DegreeDayOptions, apply_overrides({}, parse_overrides(arguments)), "")
-        output = Path(options.output)
-        check_file(output)
-        check_new(output, forcing)
-        with open_air_temperature(forcing) as air:
-            hours = interval_of(air.times, forcing)
-            count = len(air.times)
-            print(f"{forcing}: {air.runs} x {count} records of {hours:g} h, {air.sea.sum()} cells", flush=True)
-            with write_degree_days(output, air) as write, Reporter("degree-days", air.runs * count) as reporter:
-                for run in range(air.runs):
-                    follow(air, run, hours, write, reporter)
-        print(f"written: {output}", flush=True)
+        files = [forcing, *(Path(text) for text in arguments if "=" not in text)]
+        settings = parse_overrides([text for text in arguments if "=" in text])
+        options = build(DegreeDayOptions, apply_overrides({}, settings), "")
+        series = Series.read(files)
+        outputs = places(series.files, Path(options.output))
+        count, names = series.runs * sum(series.counts), ", ".join(map(str, series.files))
+        print(f"{names}: {count} records of {series.hours:g} h, {series.cells} cells", flush=True)
+        kept: dict[int, DegreeDays] = {}
+        with Reporter("degree-days", count) as reporter:
+            for path, output in zip(series.files, outputs, strict=True):
+                with open_air_temperature(path) as air, write_degree_days(output, air) as write:
+                    for run in range(air.runs):
+                        days = kept.pop(run, None) or DegreeDays((series.cells,), series.hours)
+                        follow(air, run, days, write, reporter)
+                        if path != series.files[-1]:
+                            kept[run] = days
+        print(f"written: {options.output}", flush=True)
 
 
-def follow(air: AirTemperature, run: int, hours: float, write: Writer, reporter: Reporter) -> None:
-    """Writes the degree-days of one trajectory, from its first record on."""
-    days = DegreeDays((int(air.sea.sum()),), hours)
+def follow(air: AirTemperature, run: int, days: DegreeDays, write: Writer, reporter: Reporter) -> None:
+    """Writes the degree-days of one trajectory in one file, from where `days` stands."""
     for record in range(len(air.times)):
         days.update(torch.from_numpy(air.read(run, record)))
         write(run, record, {name: x.numpy() for name, x in days.fields().items()})
         reporter.advance()
+
+
+@dataclass(frozen=True)
+class Series:
+    """Files that go on from one another.
+
+    Attributes:
+        files: In the order of their times.
+        counts: Records of each.
+        runs: Trajectories, in every file.
+        cells: Of sea, in every file.
+        hours: Between two records.
+    """
+
+    files: tuple[Path, ...]
+    counts: tuple[int, ...]
+    runs: int
+    cells: int
+    hours: float
+
+    @classmethod
+    def read(cls, paths: Sequence[Path]) -> Series:
+        """Opens each in turn.
+
+        Raises:
+            ValueError: They have other trajectories or cells, or a gap between them.
+        """
+        found: list[tuple[np.ndarray, Path, int, np.ndarray]] = []
+        for path in paths:
+            with open_air_temperature(path) as air:
+                found.append((air.times, path, air.runs, air.sea))
+        found.sort(key=lambda row: row[0][0])
+        times, files, runs, seas = zip(*found, strict=True)
+        for path, count, sea in zip(files[1:], runs[1:], seas[1:], strict=True):
+            if count != runs[0] or not np.array_equal(sea, seas[0]):
+                raise ValueError(
+                    f"File {path} has {count} trajectories and {sea.sum()} cells of sea in {sea.shape}, expected "
+                    f"{runs[0]} and the same {seas[0].sum()} in {seas[0].shape}, those of {files[0]}: name files of "
+                    "one series."
+                )
+        hours = interval_of(np.concatenate(times), ", ".join(map(str, files)))
+        return cls(files, tuple(map(len, times)), runs[0], int(seas[0].sum()), hours)
+
+
+def places(files: Sequence[Path], output: Path) -> list[Path]:
+    """Where the copies go: a file for a file, a folder with their names for several.
+
+    Raises:
+        ValueError, OSError: One is there already, two are the same, or none can be written there.
+    """
+    made = [output] if len(files) == 1 else [output / path.name for path in files]
+    if len(set(made)) < len(made):
+        raise ValueError(f"Two of the files are called alike, {files[0].name}, expected different names: rename one.")
+    if len(files) > 1:
+        make_folder(output)
+    for place in made:
+        check_file(place)
+        for path in files:
+            check_new(place, path)
+    return made
 
 
 def check_new(output: Path, forcing: Path) -> None:
@@ -80,7 +150,7 @@ def check_new(output: Path, forcing: Path) -> None:
         raise ValueError(f"output is {output}, which exists, expected a new file: choose another name or remove it.")
 
 
-def interval_of(times: np.ndarray, path: Path) -> float:
+def interval_of(times: np.ndarray, path: str) -> float:
     """Time between two records, hours.
 
     Raises:
