@@ -39,7 +39,12 @@ def build(grid: Grid, sampler: str, precision: str, guided: bool = False) -> Gen
         output="",
         network=UNetConfig(width=8, multipliers=(1, 2), blocks=1, embedding=16, cell_features=0),
         training=TrainingConfig(centre="level"),
-        forecast=ForecastConfig(leads=(6.0, 12.0), first_guess="guess" if guided else ""),
+        forecast=ForecastConfig(
+            leads=(6.0, 12.0),
+            first_guess="guess" if guided else "",
+            stretched=("concentration", "damage") if guided else (),
+            compression=2.0 if guided else 0.0,
+        ),
         sampling=replace(
             SamplingConfig(sampler=sampler, steps=2, tile_batch=4, precision=precision, blend=2 if guided else 0),
             long_waves=1.5 if guided else 1.0,
@@ -51,7 +56,7 @@ def build(grid: Grid, sampler: str, precision: str, guided: bool = False) -> Gen
     states = torch.randn(3, channels.count, grid.nj, grid.ni, dtype=torch.float64)
     standardisation = Standardisation.fit(channels, states, grid, centre="level")
     scale = torch.full((2, channels.count), 0.2).double()
-    increments = Increments(torch.tensor([6.0, 12.0]).double(), scale, ON_BOUNDS)
+    increments = Increments(torch.tensor([6.0, 12.0]).double(), scale, ON_BOUNDS, 2 * scale, 2 * scale)
     none = Parameters.fit((), torch.zeros(3, 0))
     guess = None
     if guided:

@@ -60,6 +60,25 @@ def test_scale_of_increments_is_their_root_mean_square_over_pairs_that_are_learn
             assert row[channel] == pytest.approx(np.sqrt((change**2).mean()), rel=1e-12)
 
 
+def stretched(name: str, x: np.ndarray) -> np.ndarray:
+    """As `state.stretching` has it."""
+    distance = {"sic": 0.01, "sid": 0.02}.get(name)
+    return x if distance is None else -np.log(1 + distance - x)
+
+
+def test_scale_and_level_of_what_can_be_stretched_are_measured_stretched(store) -> None:
+    _, made = store
+    found = made.increments()
+    for channel, name in enumerate(NAMES + FORCING):
+        x = stretched(name, trajectories()[name][:2].astype(np.float64))
+        for row, lead in zip(found["stretched_scale"], (1, 2), strict=True):
+            change = (x[:, lead:] - x[:, :-lead])[..., MASK]
+            assert row[channel] == pytest.approx(np.sqrt((change**2).mean()), rel=1e-12)
+        assert found["stretched_level"][0, channel] == pytest.approx(x[..., MASK].mean(), abs=1e-12)
+        assert found["stretched_level"][1, channel] == pytest.approx(x[..., MASK].std(), rel=1e-9)
+    assert found["stretched_scale"][0, 0] > 2 * found["scale"][0, 0]
+
+
 def test_share_of_values_on_bounds_is_counted_over_states_that_are_learned(store) -> None:
     _, made = store
     found = made.increments()["on_bounds"]
@@ -72,13 +91,14 @@ def test_share_of_values_on_bounds_is_counted_over_states_that_are_learned(store
 
 def test_bounds_that_values_hardly_reach_are_no_censoring() -> None:
     leads, scale = torch.tensor([6.0]).double(), torch.ones(1, 2).double()
-    increments = Increments(leads, scale, torch.tensor([[0.0, 0.2], [0.004, 0.006]]))
+    increments = Increments(leads, scale, torch.tensor([[0.0, 0.2], [0.004, 0.006]]), scale, scale)
     assert increments.attained.tolist() == [[False, True], [False, True]]
 
 
 def test_scale_between_leads_is_a_power_law_and_beyond_them_refused() -> None:
     leads = torch.tensor([6.0, 24.0]).double()
-    increments = Increments(leads, torch.tensor([[0.1, 1.0], [0.4, 2.0]], dtype=torch.float64), torch.zeros(2, 2))
+    scale = torch.tensor([[0.1, 1.0], [0.4, 2.0]], dtype=torch.float64)
+    increments = Increments(leads, scale, torch.zeros(2, 2), 3 * scale, torch.ones(2, 2))
     assert increments.at(12.0).tolist() == pytest.approx([0.2, 2**0.5], rel=1e-12)
     assert increments.at(24.0).tolist() == [0.4, 2.0]
     with pytest.raises(ValueError, match="lead is 3 h, expected one between 6 and 24 h"):
@@ -146,18 +166,71 @@ def test_forecast_is_told_what_its_training_was_told(store, guided: bool) -> Non
             hours, conditions, k = 6.0 * (sample.lead + 1), batch.conditions, n % 4
             bound = stepper._denoiser(x, (before[6:], after[6:]), hours)
             if guided:
-                unit = generator.increments.at(hours)[:6, None, None]
-                bound, centre, scale = stepper._guided(guess, bound, x.double(), unit)
+                unit = stepper.learned.unit(hours)
+                bound, centre, scale = stepper._guided(guess, bound)
                 y, conditions = relative_target(guess.denoiser.eval(), batch.x0, batch.wet, conditions)
                 true = torch.as_tensor(stepper.layout.cut(after[:6]))[sample.window]
                 sea, target = stepper.mask[sample.window], y[k, :, 2:-2, 2:-2]
-                assert torch.allclose((centre + scale * target)[0, sample.window][sea].float(), true[sea], atol=2e-6)
+                made = stepper.learned.apply(x.double(), centre + scale * target, unit)[0, sample.window]
+                assert torch.allclose(made[sea].float(), true[sea], atol=2e-6)
             told = torch.cat([bound.cell_conditions.static[sample.window], bound.context[0, sample.window]])
             assert torch.allclose(told, conditions["static"][k], atol=1e-5 if guided else 0, rtol=0)
             assert torch.equal(bound.conditions[0], batch.conditions["conditions"][n % 4])
             assert torch.equal(bound.cell_conditions.cells[sample.window], batch.conditions["cells"][n % 4])
     finally:
         loader.close()
+
+
+def test_stretched_variables_are_told_and_learned_stretched(store) -> None:
+    path, made = store
+    generator = prepare(read_config(path, ["forecast.stretched=[concentration,damage]"]), made)
+    stepper = Stepper.build(generator, Layout.build(generator.lattice, Serial()))
+    loader = PairLoader(made, generator, 0, 1)
+    fields = np.stack([trajectories()[name] for name in NAMES + FORCING], axis=2).reshape(-1, 9, *MASK.shape)
+    increments, seen = generator.increments, 0
+    try:
+        for n in range(8):
+            sample, batch = loader.sample(n), loader.draw(n // 4)[0]
+            before, after = (fields[sample.record + k].astype(np.float64) for k in (0, sample.lead + 1))
+            hours, k, tile = 6.0 * (sample.lead + 1), n % 4, sample.window
+            x = torch.as_tensor(stepper.layout.cut(before[:6]).astype(np.float32))[None]
+            bound = stepper._denoiser(x, (before[6:].astype(np.float32), after[6:].astype(np.float32)), hours)
+            told = batch.conditions["static"][k]
+            now = torch.cat([bound.cell_conditions.static[tile], bound.context[0, tile]])
+            assert torch.allclose(now, told, atol=2e-5, rtol=0)
+            for channel, name in enumerate(NAMES):
+                y0, y1 = (stretched(name, stepper.layout.cut(s[channel])[tile]) for s in (before, after))
+                wet = batch.wet[k, channel, 2:-2, 2:-2].numpy()
+                row = increments.stretched_scale if name in ("sic", "sid") else increments.scale
+                target = batch.x0[k, channel, 2:-2, 2:-2].numpy()
+                assert np.allclose(target[wet], ((y1 - y0) / float(row[sample.lead, channel]))[wet], atol=1e-3)
+                seen += wet.any()
+                if name in ("sic", "sid"):
+                    mean, width = increments.stretched_level[:, channel].tolist()
+                    given = told[-12 + channel, 2:-2, 2:-2].numpy()
+                    assert np.allclose(given[wet], ((y0 - mean) / width)[wet], atol=1e-4)
+                    assert not told[-12 + channel][~batch.wet[k, channel]].any()
+    finally:
+        loader.close()
+    assert seen > 0
+
+
+def test_a_step_of_nothing_keeps_stretched_states_and_their_bounds(store) -> None:
+    path, made = store
+    settings = ["forecast.stretched=[concentration,damage]", "forecast.deterministic=true", "forecast.loss=squared"]
+    generator = prepare(read_config(path, settings), made)
+    for weights in generator.denoiser.network.parameters():
+        weights.data.zero_()
+    stepper = Stepper.build(generator, Layout.build(generator.lattice, Serial()))
+    states = np.stack([trajectories()[name][0] for name in NAMES], axis=1)
+    x = torch.stack([torch.as_tensor(stepper.layout.cut(state)) for state in states])
+    new = stepper(x, [np.zeros((3, *MASK.shape), np.float32)] * 2, 12.0, 0, 0, list(range(TIMES)))
+    assert torch.allclose(new, x, rtol=0, atol=1e-6)
+    reached = torch.as_tensor(generator.increments.attained)
+    for channel, bound in ((0, 1.0), (2, 0.0), (2, 1.0)):
+        assert bool(reached[int(bound), channel])
+        there = (x[:, :, channel] == bound) & stepper.mask[None, :, channel]
+        assert bool(there.any()) and torch.equal(new[:, :, channel][there], x[:, :, channel][there])
 
 
 def test_deterministic_training_sees_no_noise(store, tmp_path) -> None:
@@ -178,6 +251,7 @@ def test_deterministic_training_sees_no_noise(store, tmp_path) -> None:
         ("forecast.leads=[12,6]", "expected positive hours in ascending order"),
         ("forecast.leads=[]", "forecast.leads is empty, expected leads"),
         ("training.centre=cell", "training.centre is 'cell' with forecast.leads, expected 'level'"),
+        ("forecast.stretched=[thickness]", "forecast.stretched names 'thickness', expected names from concentration"),
         ("data.held_out_trajectories=[0,2]", "hold out all 27 states"),
         ("data.forcing=[wind_u,snow]", "data.variables and data.forcing both name snow"),
     ],

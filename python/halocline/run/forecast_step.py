@@ -3,8 +3,8 @@ r"""One step of a forecast: members on tiles, from the state at T to the state a
 .. math::
     X(T + \tau) = X(T) + s_\tau x_0, \qquad x_0 \sim p(x_0 \mid X(T), \text{forcing at } T \text{ and } T + \tau)
 
-With a first guess (`halocline.flow.first_guess`), :math:`x_0 = \mu + k \sigma y`, where y is the sample and k is
-`sampling.spread`.
+X may be stretched and changes compressed (`halocline.run.learned_changes`). With a first guess
+(`halocline.flow.first_guess`), :math:`x_0 = \mu + k \sigma y`, where y is the sample and k is `sampling.spread`.
 
 The denoised mean is clipped at every evaluation to where the state would leave its bounds, and where the sample ends on
 a bound the state has the bound's own bits. At a physical bound that the training states do not reach, what lies beyond
@@ -33,6 +33,7 @@ from halocline.mesh.layout import Layout
 from halocline.run.budget import Closure
 from halocline.run.generator import Generator
 from halocline.run.increments import Increments
+from halocline.run.learned_changes import LearnedChanges
 from halocline.run.long_waves import LongWaves
 from halocline.run.pairs import BoundsOfStates, level_means
 from halocline.run.samplers import plain_sampler
@@ -55,6 +56,7 @@ class Stepper:
         noise: Keyed on cells.
         long_waves: Of the noise that samples start from.
         bounds: Of the state.
+        learned: Changes as they are learned.
         mask: Wet owned cells, shape (tile, channel, j, i).
         wet: Wet cells of the windows, shape (tile, channel, window j, window i).
         mean, scale: Of the standardisation of the forcing, shape (forcing, 1, 1).
@@ -70,6 +72,7 @@ class Stepper:
     noise: Noise
     long_waves: LongWaves
     bounds: BoundsOfStates
+    learned: LearnedChanges
     mask: Tensor
     wet: Tensor
     mean: np.ndarray
@@ -120,7 +123,7 @@ class Stepper:
             generator, layout, halo, CellConditions.build(generator.grid, layout),
             Noise.build(layout, channels.points, channels.signs),
             LongWaves(sampling.long_waves, sampling.memory, halo, generator.lattice.halo, sea),
-            BoundsOfStates.build(generator), sea,
+            BoundsOfStates.build(generator), LearnedChanges.build(generator), sea,
             wet_windows(generator, layout), mean, scale, torch.tensor([list(parameters)], dtype=torch.float64),
             Closure.build(generator, layout, budget, drift_control), build_blends(generator, layout),
         )  # fmt: skip
@@ -149,11 +152,14 @@ class Stepper:
         """
         config, increments = self.generator.config, self.generator.increments
         assert increments is not None
-        tiled, centre = self._denoiser(x, forcing, hours), x.double()
-        usual = scale = increments.at(hours)[: x.shape[2], None, None]
+        tiled, unit = self._denoiser(x, forcing, hours), self.learned.unit(hours)
+        centre, scale = torch.zeros(1, dtype=torch.float64), torch.ones(1, dtype=torch.float64)
         if self.generator.guess is not None:
-            tiled, centre, scale = self._guided(self.generator.guess, tiled, centre, scale)
-        low, high = (self._relative(bound, centre, scale) for bound in (self.bounds.low, self.bounds.high))
+            tiled, centre, scale = self._guided(self.generator.guess, tiled)
+        low, high = (
+            ((self.learned.change(x.double(), bound[:, None, None], unit) - centre) / scale).float()
+            for bound in (self.bounds.low, self.bounds.high)
+        )
         denoiser = BoundedDenoiser(tiled, low, high)
 
         def first(at: int) -> Tensor:
@@ -169,23 +175,17 @@ class Stepper:
             y = expected.clamp(low, high)
         else:
             y = plain_sampler(config.sampling, denoiser, draw)(draw(0))
-        new = self._apply(centre, y, scale, low, high)
-        self._check(new, x, usual, hours, members)
+        new = self._bounded(self.learned.apply(x.double(), centre + scale * y.double(), unit).float(), y, low, high)
+        self._check(new, x, increments.at(hours)[: x.shape[2], None, None], hours, members)
         return new if self.closure is None else self.closure(x, new, forcing, hours)
 
-    @staticmethod
-    def _relative(bound: Tensor, centre: Tensor, scale: Tensor) -> Tensor:
-        return ((bound[:, None, None] - centre) / scale).float()
-
-    def _guided(
-        self, guess: Generator, tiled: TiledDenoiser, centre: Tensor, scale: Tensor
-    ) -> tuple[TiledDenoiser, Tensor, Tensor]:
-        """Tells the network the first guess, and moves what a sample of 0 and of 1 stands for."""
+    def _guided(self, guess: Generator, tiled: TiledDenoiser) -> tuple[TiledDenoiser, Tensor, Tensor]:
+        """Tells the network the first guess, and says what a sample of 0 stands for and one of 1 beyond it."""
         assert tiled.context is not None
         found = FirstGuess.split(self._expect(guess, tiled)).masked(self.wet)
         mean, log_spread = (v[..., tiled.owned, tiled.owned].double() for v in found)
         told = replace(tiled, context=torch.cat([tiled.context, found.told], dim=2))
-        return told, centre + scale * mean, scale * self.generator.config.sampling.spread * log_spread.exp()
+        return told, mean, self.generator.config.sampling.spread * log_spread.exp()
 
     def _expect(self, generator: Generator, tiled: TiledDenoiser) -> Tensor:
         """What a network without noise says on windows, (member, tile, output, window j, window i)."""
@@ -201,8 +201,8 @@ class Stepper:
         """Binds the network to the state and the forcing."""
         generator, n = self.generator, len(x)
         config, halo = generator.config, generator.lattice.halo
-        state = (x.double() - self.bounds.mean[:, None, None]) / self.bounds.scale[:, None, None]
-        state = self.halo.fill(torch.where(self.mask, state, 0).float())
+        state = ((x.double() - self.bounds.mean[:, None, None]) / self.bounds.scale[:, None, None]).float()
+        state = self.halo.fill(torch.where(self.mask, self.learned.told(x.double(), state), 0))
         told = [self._windows(f).expand(n, -1, -1, -1, -1) for f in forcing]
         extra = extra_count(config.training.scales, config.training.symmetries)
         lead = Increments.told(torch.full((n,), hours))
@@ -256,10 +256,10 @@ class Stepper:
                 "what is complete, forecast fewer steps, or train on longer runs."
             )
 
-    def _apply(self, centre: Tensor, y: Tensor, scale: Tensor, low: Tensor, high: Tensor) -> Tensor:
-        """Adds the change to what it departs from; a change that ends on a bound gives the bound itself."""
-        new, bounds = torch.where(self.mask, (centre + scale * y.double()).float(), 0), self.bounds
-        lowest, highest = (b.float()[:, None, None].expand_as(new) for b in (bounds.lowest, bounds.highest))
+    def _bounded(self, new: Tensor, y: Tensor, low: Tensor, high: Tensor) -> Tensor:
+        """Keeps a state within its bounds; a sample y that ends on one gives the bound itself."""
+        new = torch.where(self.mask, new, 0)
+        lowest, highest = (b.float()[:, None, None].expand_as(new) for b in (self.bounds.lowest, self.bounds.highest))
         new = torch.where(y <= low, lowest, torch.where(y >= high, highest, new))
         new = torch.where(new < lowest, 2 * lowest - new, torch.where(new > highest, 2 * highest - new, new))
         return torch.where(self.mask, new.clamp(lowest, highest), 0)

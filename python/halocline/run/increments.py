@@ -2,13 +2,14 @@ r"""Changes of the state over the leads of a forecast: which records follow whic
 
 A forecast generator makes :math:`x_0 = (X(T + \tau) - X(T)) / s_\tau`, where s is the root mean square change of a
 channel over the lead :math:`\tau`, over wet cells and the pairs of states that are not held out. Between the leads that
-were learned, :math:`\ln s` is linear in :math:`\ln \tau`.
+were learned, :math:`\ln s` is linear in :math:`\ln \tau`. Variables that can be stretched
+(`halocline.state.stretching`) are measured both ways.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from torch import Tensor
 from halocline.io.training_store import INCREMENTS, Records, TrainingStore, explained, save_table
 from halocline.mesh.communicator import Communicator, Serial
 from halocline.run.store_statistics import of_chunks
+from halocline.state.stretching import DISTANCE, Stretching
 
 __all__ = ["AT_BOUND", "Increments", "learn_increments", "successors"]
 
@@ -25,6 +27,7 @@ TOLERANCE = 1e-3  # h, of times in files
 USUAL = 12.0  # h, lead at which the network is told 0
 LEAST = 1e-12  # scale of what never changes
 AT_BOUND = 1e-5  # distance, in the unit of a variable, within which a number of float32 lies on its bound
+TABLE = ("leads", "scale", "on_bounds", "stretched_scale", "stretched_level")
 ATTAINED = 5e-3  # share of values from which on a bound is one that values reach, not one that they come near to
 
 
@@ -36,16 +39,26 @@ class Increments:
         leads: Hours, ascending, shape (lead), float64.
         scale: s, in the units of the channels, shape (lead, channel), float64.
         on_bounds: Share of the values that lie on the lower and on the upper bound, shape (2, channel), float64.
+        stretched_scale: s of what can be stretched, when it is, and s itself of the rest, like `scale`.
+        stretched_level: Mean and standard deviation of the stretched states, shape (2, channel), float64.
     """
 
     leads: Tensor
     scale: Tensor
     on_bounds: Tensor
+    stretched_scale: Tensor
+    stretched_level: Tensor
 
     @property
     def attained(self) -> Tensor:
         """Whether a bound is one that values reach, shape (2, channel): at the others nothing is censored."""
         return self.on_bounds >= ATTAINED
+
+    def of(self, stretching: Stretching) -> Increments:
+        """Returns the same with the changes of the stretched channels in `scale`. Collective: no."""
+        chosen = torch.zeros(self.scale.shape[1], dtype=torch.bool)
+        chosen[: len(stretching.chosen)] = stretching.chosen.flatten()  # forcing follows the state
+        return replace(self, scale=torch.where(chosen, self.stretched_scale, self.scale))
 
     def at(self, hours: float) -> Tensor:
         """Returns s at a lead, shape (channel).
@@ -75,7 +88,7 @@ class Increments:
 
     def to_dict(self) -> dict[str, Tensor]:
         """Returns what is saved."""
-        return {"leads": self.leads, "scale": self.scale, "on_bounds": self.on_bounds}
+        return {name: getattr(self, name) for name in TABLE}
 
     @classmethod
     def from_dict(cls, tensors: Mapping[str, Tensor]) -> Increments | None:
@@ -84,10 +97,9 @@ class Increments:
         Raises:
             ValueError: Something is missing.
         """
-        names = ("leads", "scale", "on_bounds")
-        if tensors and (lacking := [name for name in names if name not in tensors]):
+        if tensors and (lacking := [name for name in TABLE if name not in tensors]):
             raise ValueError(f"Weights lack increments.{lacking[0]}: they are of another version; train again.")
-        return cls(*(tensors[name] for name in names)) if tensors else None
+        return cls(*(tensors[name] for name in TABLE)) if tensors else None
 
 
 def successors(records: Records, hours: float, held_out: bool = False) -> np.ndarray:
@@ -133,41 +145,69 @@ def learn_increments(path: Path, leads: Sequence[float], comm: Communicator | Se
                     f"forecast.leads names {lead:g} h, but no two of the {store.count} states of {path} that may be "
                     "learned are so far apart: name leads that the times of data.states have."
                 )
-    parts = of_chunks(store, comm, "increments", lambda J, I: squares(store, follows, J, I))
+    parts = of_chunks(store, comm, "increments", lambda J, I: Sums.of(store, follows, J, I))
     with comm.together(), explained(path):
         if parts is not None:
             cells = store.channels.mask(store.grid).sum(axis=(1, 2))
             pairs = np.array([[(found >= 0).sum()] for found in follows])
-            total, count = (np.sum(sums, axis=0) for sums in zip(*parts.values(), strict=True))
             held = np.asarray(store.records.held_out, bool)
-            table = {
-                "leads": np.array(leads, float), "scale": np.maximum(np.sqrt(total / (pairs * cells)), LEAST),
-                "on_bounds": count / (cells * (~held).sum()), "held_out": held,
-            }  # fmt: skip
-            save_table(path / INCREMENTS, table)
+            save_table(path / INCREMENTS, Sums.total(list(parts.values())).table(leads, pairs, cells, held))
 
 
-def squares(store: TrainingStore, follows: Sequence[np.ndarray], J: int, I: int) -> tuple[np.ndarray, np.ndarray]:
-    """Adds the squared changes of a chunk, shape (lead, channel), and counts its values on bounds, shape (2, channel).
+@dataclass
+class Sums:
+    """Sums over the records of a chunk, as they are and stretched.
 
-    Holds the states of the longest lead, no more.
+    Attributes:
+        squares: Of changes over pairs, shape (2, lead, channel).
+        levels: Of stretched values that are not held out, and of their squares, shape (2, channel).
+        count: Of these that lie on bounds, shape (2, channel).
     """
-    cj, ci = store.chunk
-    limits = np.array([channel.variable.bounds for channel in store.channels.channels]).T[:, :, None, None]
-    seen, count = ~np.asarray(store.records.held_out, bool), np.zeros(limits.shape[:2])
-    sea = store.channels.mask(store.grid)[:, J * cj : (J + 1) * cj, I * ci : (I + 1) * ci]
-    total = np.zeros((len(follows), len(sea)))
-    comes_from = [{int(b): int(a) for a, b in enumerate(found) if b >= 0} for found in follows]
-    last = {a: max(int(found[a]) for found in follows) for a in range(store.count)}
-    held: dict[int, np.ndarray] = {}
-    for record in range(store.count):
-        wanted = [(n, pairs[record]) for n, pairs in enumerate(comes_from) if record in pairs]
-        if wanted or last[record] >= 0 or seen[record]:
-            x = store.block(1, record, J, I).astype(np.float64)
-            if seen[record]:
-                count += (sea & (np.abs(x - limits) <= AT_BOUND)).sum(axis=(2, 3))
-            for n, before in wanted:
-                total[n] += (np.where(sea, x - held[before], 0.0) ** 2).sum(axis=(1, 2))
-            held[record] = x
-        held = {a: block for a, block in held.items() if last[a] > record}
-    return total, count
+
+    squares: np.ndarray
+    levels: np.ndarray
+    count: np.ndarray
+
+    @classmethod
+    def total(cls, parts: Sequence[Sums]) -> Sums:
+        """Adds those of all chunks, in their order."""
+        return cls(*(np.sum([getattr(x, name) for x in parts], axis=0) for name in ("squares", "levels", "count")))
+
+    def table(
+        self, leads: Sequence[float], pairs: np.ndarray, cells: np.ndarray, held: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        """Makes what is saved, see `TrainingStore.increments`."""
+        seen = cells * (~held).sum()
+        scale, stretched = np.maximum(np.sqrt(self.squares / (pairs * cells)), LEAST)
+        mean, square = self.levels / seen
+        level = np.stack([mean, np.maximum(np.sqrt(np.maximum(square - mean**2, 0.0)), LEAST)])
+        return {
+            "leads": np.array(leads, float), "scale": scale, "on_bounds": self.count / seen,
+            "stretched_scale": stretched, "stretched_level": level, "held_out": held,
+        }  # fmt: skip
+
+    @classmethod
+    def of(cls, store: TrainingStore, follows: Sequence[np.ndarray], J: int, I: int) -> Sums:
+        """Adds those of a chunk; holds the states of the longest lead, no more."""
+        cj, ci = store.chunk
+        stretching = Stretching.build([channel.variable.name for channel in store.channels.channels], DISTANCE)
+        limits = np.array([channel.variable.bounds for channel in store.channels.channels]).T[:, :, None, None]
+        seen = ~np.asarray(store.records.held_out, bool)
+        sea = store.channels.mask(store.grid)[:, J * cj : (J + 1) * cj, I * ci : (I + 1) * ci]
+        made = cls(np.zeros((2, len(follows), len(sea))), np.zeros((2, len(sea))), np.zeros((2, len(sea))))
+        comes_from = [{int(b): int(a) for a, b in enumerate(found) if b >= 0} for found in follows]
+        last = {a: max(int(found[a]) for found in follows) for a in range(store.count)}
+        held: dict[int, np.ndarray] = {}
+        for record in range(store.count):
+            wanted = [(n, pairs[record]) for n, pairs in enumerate(comes_from) if record in pairs]
+            if wanted or last[record] >= 0 or seen[record]:
+                x = store.block(1, record, J, I).astype(np.float64)
+                both = np.where(sea, np.stack([x, stretching(torch.from_numpy(x)).numpy()]), 0.0)
+                if seen[record]:
+                    made.count += (sea & (np.abs(x - limits) <= AT_BOUND)).sum(axis=(2, 3))
+                    made.levels += np.stack([both[1].sum(axis=(1, 2)), (both[1] ** 2).sum(axis=(1, 2))])
+                for n, before in wanted:
+                    made.squares[:, n] += ((both - held[before]) ** 2).sum(axis=(2, 3))
+                held[record] = both
+            held = {a: block for a, block in held.items() if last[a] > record}
+        return made

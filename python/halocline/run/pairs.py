@@ -1,6 +1,7 @@
 r"""Batches for the training of forecasts: windows of two states a lead apart, and of the forcing at both ends.
 
-The network learns :math:`x_0 = (X(T + \tau) - X(T)) / s_\tau` (`halocline.run.increments`). Per cell it is told
+The network learns :math:`x_0 = (X(T + \tau) - X(T)) / s_\tau` (`halocline.run.increments`), stretched and
+compressed where the configuration says so (`halocline.run.learned_changes`). Per cell it is told
 :math:`X(T)`, standardised, and the forcing at T and at :math:`T + \tau`; per sample the lead and the parameters, but no
 season: a forecast runs on into years of which the states that were learned knew nothing.
 """
@@ -19,6 +20,7 @@ from halocline.flow.times import stratified_times
 from halocline.io.training_store import TrainingStore
 from halocline.run.generator import Generator
 from halocline.run.increments import AT_BOUND, Increments, successors
+from halocline.run.learned_changes import LearnedChanges
 from halocline.run.loader import Batch, Sample, WindowLoader, draw_noise
 from halocline.run.scale_windows import parameters_of
 from halocline.state.state import Standardisation
@@ -66,9 +68,13 @@ class BoundsOfStates:
         mean, scale = level_means(generator.standardisation)[:n], generator.standardisation.scale[:n].double()
         return cls(low, high, lowest, highest, mean, scale)
 
+    def physical(self, x: Tensor) -> Tensor:
+        """Turns standardised states, shape (..., channel, j, i), into physical ones, float64."""
+        return x.double() * self.scale[:, None, None] + self.mean[:, None, None]
+
     def side(self, x: Tensor) -> Tensor:
         """Tells where standardised states, shape (sample, channel, j, i), lie on a bound: -1, 1 or 0, int8."""
-        physical = x.double() * self.scale[:, None, None] + self.mean[:, None, None]
+        physical = self.physical(x)
         low, high = (
             (physical - bound[:, None, None]).abs() <= AT_BOUND for bound in (self.low, self.high)
         )
@@ -94,7 +100,7 @@ class PairLoader(WindowLoader):
         super().__init__(store, generator, rank, ranks)
         self._forecast, self._count = config.forecast, generator.channels.count
         self._bounds = BoundsOfStates.build(generator)
-        self._ratio = self._bounds.scale / increments.scale[:, : self._count]
+        self._learned = LearnedChanges.build(generator)
         self._leads = increments.leads
         names = generator.parameters.names
         self._parameters = generator.parameters.standardise(parameters_of(store.records, names)).float()
@@ -118,13 +124,16 @@ class PairLoader(WindowLoader):
         )
         n, x1 = self._count, torch.from_numpy(after)
         lead = torch.tensor([pair.lead for pair in chosen])
-        x0 = ((x1 - before)[:, :n].double() * self._ratio[lead][:, :, None, None]).float()
+        given = self._bounds.physical(before[:, :n])
+        unit = self._learned.increments.scale[lead, :n, None, None]
+        x0 = self._learned.change(given, self._bounds.physical(x1[:, :n]), unit).float()
         numbers = [step * self._training.batch + k for k in part]
         t = stratified_times(self._seed, step, self._training.batch, part)
         z = draw_noise(self._seed, numbers, x0.shape[1:])
         if self._forecast.deterministic:
             t, z = torch.ones_like(t), torch.zeros_like(z)
-        told = torch.cat([static, before[:, :n], before[:, n:], x1[:, n:]], dim=1)
+        state = torch.where(wet[:, :n], self._learned.told(given, before[:, :n]), 0)
+        told = torch.cat([static, state, before[:, n:], x1[:, n:]], dim=1)
         return Batch(
             x0=x0, z=z, t=t, wet=wet[:, :n], wet_count=total,
             conditions={"static": told, "conditions": self._told(chosen, lead), "cells": cells},
