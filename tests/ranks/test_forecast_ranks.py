@@ -42,8 +42,7 @@ def build(grid: Grid, sampler: str, precision: str, guided: bool = False) -> Gen
         forecast=ForecastConfig(
             leads=(6.0, 12.0),
             first_guess="guess" if guided else "",
-            stretched=("concentration", "damage") if guided else (),
-            compression=2.0 if guided else 0.0,
+            stretched=("damage",) if guided else (),
         ),
         sampling=replace(
             SamplingConfig(sampler=sampler, steps=2, tile_batch=4, precision=precision, blend=2 if guided else 0),

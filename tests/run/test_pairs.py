@@ -62,7 +62,7 @@ def test_scale_of_increments_is_their_root_mean_square_over_pairs_that_are_learn
 
 def stretched(name: str, x: np.ndarray) -> np.ndarray:
     """As `state.stretching` has it."""
-    distance = {"sic": 0.01, "sid": 0.02}.get(name)
+    distance = {"sid": 0.02}.get(name)
     return x if distance is None else -np.log(1 + distance - x)
 
 
@@ -76,7 +76,7 @@ def test_scale_and_level_of_what_can_be_stretched_are_measured_stretched(store) 
             assert row[channel] == pytest.approx(np.sqrt((change**2).mean()), rel=1e-12)
         assert found["stretched_level"][0, channel] == pytest.approx(x[..., MASK].mean(), abs=1e-12)
         assert found["stretched_level"][1, channel] == pytest.approx(x[..., MASK].std(), rel=1e-9)
-    assert found["stretched_scale"][0, 0] > 2 * found["scale"][0, 0]
+    assert found["stretched_scale"][0, 2] > 2 * found["scale"][0, 2]
 
 
 def test_share_of_values_on_bounds_is_counted_over_states_that_are_learned(store) -> None:
@@ -183,7 +183,7 @@ def test_forecast_is_told_what_its_training_was_told(store, guided: bool) -> Non
 
 def test_stretched_variables_are_told_and_learned_stretched(store) -> None:
     path, made = store
-    generator = prepare(read_config(path, ["forecast.stretched=[concentration,damage]"]), made)
+    generator = prepare(read_config(path, ["forecast.stretched=[damage]"]), made)
     stepper = Stepper.build(generator, Layout.build(generator.lattice, Serial()))
     loader = PairLoader(made, generator, 0, 1)
     fields = np.stack([trajectories()[name] for name in NAMES + FORCING], axis=2).reshape(-1, 9, *MASK.shape)
@@ -201,11 +201,11 @@ def test_stretched_variables_are_told_and_learned_stretched(store) -> None:
             for channel, name in enumerate(NAMES):
                 y0, y1 = (stretched(name, stepper.layout.cut(s[channel])[tile]) for s in (before, after))
                 wet = batch.wet[k, channel, 2:-2, 2:-2].numpy()
-                row = increments.stretched_scale if name in ("sic", "sid") else increments.scale
+                row = increments.stretched_scale if name == "sid" else increments.scale
                 target = batch.x0[k, channel, 2:-2, 2:-2].numpy()
                 assert np.allclose(target[wet], ((y1 - y0) / float(row[sample.lead, channel]))[wet], atol=1e-3)
                 seen += wet.any()
-                if name in ("sic", "sid"):
+                if name == "sid":
                     mean, width = increments.stretched_level[:, channel].tolist()
                     given = told[-12 + channel, 2:-2, 2:-2].numpy()
                     assert np.allclose(given[wet], ((y0 - mean) / width)[wet], atol=1e-4)
@@ -217,7 +217,7 @@ def test_stretched_variables_are_told_and_learned_stretched(store) -> None:
 
 def test_a_step_of_nothing_keeps_stretched_states_and_their_bounds(store) -> None:
     path, made = store
-    settings = ["forecast.stretched=[concentration,damage]", "forecast.deterministic=true", "forecast.loss=squared"]
+    settings = ["forecast.stretched=[damage]", "forecast.deterministic=true", "forecast.loss=squared"]
     generator = prepare(read_config(path, settings), made)
     for weights in generator.denoiser.network.parameters():
         weights.data.zero_()
@@ -251,7 +251,7 @@ def test_deterministic_training_sees_no_noise(store, tmp_path) -> None:
         ("forecast.leads=[12,6]", "expected positive hours in ascending order"),
         ("forecast.leads=[]", "forecast.leads is empty, expected leads"),
         ("training.centre=cell", "training.centre is 'cell' with forecast.leads, expected 'level'"),
-        ("forecast.stretched=[thickness]", "forecast.stretched names 'thickness', expected names from concentration"),
+        ("forecast.stretched=[thickness]", "forecast.stretched names 'thickness', expected names from damage"),
         ("data.held_out_trajectories=[0,2]", "hold out all 27 states"),
         ("data.forcing=[wind_u,snow]", "data.variables and data.forcing both name snow"),
     ],

@@ -13,7 +13,6 @@ __all__ = ["check_guess", "load_guess"]
 SAME = (
     "data.variables", "data.forcing", "data.parameters", "lattice.tile", "lattice.halo", "forecast.leads",
     "training.scales", "training.symmetries", "forecast.stretched",
-    "forecast.compression",
 )  # fmt: skip
 """Settings that decide what a network is told."""
 

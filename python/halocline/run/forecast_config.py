@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from halocline.run.config_reader import at_least, one_of
+from halocline.run.config_reader import one_of
 from halocline.state.stretching import DISTANCE
 
 __all__ = ["ForecastConfig"]
@@ -24,8 +24,7 @@ class ForecastConfig:
         first_guess: Run folder of deterministic forecasts with loss "gaussian": learn what these leave open, in units
             of how much that is (`flow.first_guess`). Their weights become part of the generator. Empty: none.
         stretched: Variables that are learned as the logarithm of what they lack to their upper bound
-            (`state.stretching`), of concentration and damage.
-        compression: k of changes that are learned as arsinh(k change) (`run.learned_changes`); 0: as they are.
+            (`state.stretching`): damage, or none.
     """
 
     leads: tuple[float, ...] = ()
@@ -33,7 +32,6 @@ class ForecastConfig:
     deterministic: bool = False
     first_guess: str = ""
     stretched: tuple[str, ...] = ()
-    compression: float = 0.0
 
     def __post_init__(self) -> None:
         one_of("forecast.loss", self.loss, ("censored", "squared", "gaussian"))
@@ -46,7 +44,6 @@ class ForecastConfig:
             )
         if unknown := [name for name in self.stretched if name not in DISTANCE]:
             raise ValueError(f"forecast.stretched names '{unknown[0]}', expected names from {', '.join(DISTANCE)}.")
-        at_least("forecast", self, "compression", 0)
         ascending = all(a < b for a, b in zip(self.leads, self.leads[1:], strict=False))
         if any(not lead > 0 for lead in self.leads) or not ascending:
             raise ValueError(f"forecast.leads is {list(self.leads)}, expected positive hours in ascending order.")

@@ -3,7 +3,7 @@ r"""One step of a forecast: members on tiles, from the state at T to the state a
 .. math::
     X(T + \tau) = X(T) + s_\tau x_0, \qquad x_0 \sim p(x_0 \mid X(T), \text{forcing at } T \text{ and } T + \tau)
 
-X may be stretched and changes compressed (`halocline.run.learned_changes`). With a first guess
+X may be stretched (`halocline.run.learned_changes`). With a first guess
 (`halocline.flow.first_guess`), :math:`x_0 = \mu + k \sigma y`, where y is the sample and k is `sampling.spread`.
 
 The denoised mean is clipped at every evaluation to where the state would leave its bounds, and where the sample ends on

@@ -4,10 +4,9 @@ r"""Stretching of variables that crowd below a bound, so that their changes are 
     y = -\ln(b - x + \varepsilon), \qquad x = b + \varepsilon - e^{-y}
 
 with b the upper bound and :math:`\varepsilon` a distance from it below which differences do not matter. Damage in the
-elasto-brittle rheologies acts on :math:`1 - d` as a factor, and leads are what a closed pack lacks to full cover. Over
-12 hours of neXtSIM_DG the rms change of damage is 23 times larger where it is below 0.3 than where it is above 0.98,
-and that of :math:`y` three times; the kurtosis of the changes falls from 37 to 9, that of concentration from 95 to 19.
-One width of noise then suits all cells.
+elasto-brittle rheologies acts on :math:`1 - d` as a factor. Over 12 hours of neXtSIM_DG the rms change of damage is 23
+times larger where it is below 0.3 than where it is above 0.98, that of :math:`y` three times, and the kurtosis of the
+changes falls from 37 to 9. One width of noise then suits all cells, and saturated ice stays smooth.
 
 Reference: Dansereau et al., 2016, A Maxwell elasto-brittle rheology for sea ice modelling, for the factor.
 """
@@ -25,8 +24,8 @@ from halocline.state.variables import variable
 
 __all__ = ["DISTANCE", "Stretching"]
 
-DISTANCE: Mapping[str, float] = MappingProxyType({"concentration": 0.01, "damage": 0.02})
-""":math:`\\varepsilon` of the variables that can be stretched: an error of measurement or of rounding."""
+DISTANCE: Mapping[str, float] = MappingProxyType({"damage": 0.02})
+""":math:`\\varepsilon` of the variables that can be stretched: differences that do not matter."""
 
 
 @dataclass(frozen=True, eq=False)
