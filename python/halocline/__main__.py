@@ -342,7 +342,8 @@ def forecast(run: Run, overrides: Overrides = None) -> None:
     """Forecast sea ice: an ensemble from a state and forcing, step after step. Same seed, same bits, on any ranks.
 
     Streams to a zarr folder, (member, time, y, x), which xarray opens at any time; killed at any moment, the same
-    command goes on with the same bits. The run is one that was trained with forecast.leads.
+    command goes on with the same bits. The run is one that was trained with forecast.leads. Every state is judged
+    against the range of the training states; the verdicts are in the folder, (member, time), and summed up at the end.
 
     \b
     start=FILES             state to start from: what neXtSIM or Halocline wrote

@@ -12,9 +12,12 @@ import xarray
 from case import alone, here, several, told
 from ice_case import HOURS, NI, NJ, TIMES, sea, trajectories, write_case, write_trajectories
 
-from halocline.io.forecast_store import ForecastStore
+from halocline.io.forecast_store import VERDICTS, ForecastStore
 from halocline.mesh.communicator import Serial
 from halocline.mesh.layout import Layout
+from halocline.physics.diagnostics import of_member
+from halocline.physics.verdict import Thresholds, judge
+from halocline.run.judging import diagnose_fields
 from halocline.run.run_folder import load_generator
 from halocline.state.variables import VARIABLES
 
@@ -72,6 +75,33 @@ def test_file_says_when_its_states_are_and_that_they_are_complete(made: Path) ->
         assert data.thickness.attrs["units"] == "m"
 
 
+def verdicts(path: Path) -> np.ndarray:
+    with xarray.open_zarr(path) as data:
+        assert data.verdict.attrs["flag_meanings"] == "not_judged ok suspect reject"
+        return data.verdict.values
+
+
+def test_states_are_judged_as_those_of_a_file_are(run: Path, made: Path) -> None:
+    generator, fields, found = load_generator(run), read(made), verdicts(made)
+    thresholds = Thresholds.from_json(generator.thresholds)
+    for member in range(3):
+        of_time = {name: np.nan_to_num(x[member])[:, None] for name, x in fields.items()}
+        diagnosed = diagnose_fields(of_time, generator.grid, generator.lattice, generator.config.data)
+        expected = [VERDICTS[judge(of_member(diagnosed, time), thresholds).status] for time in range(5)]
+        assert found[member].tolist() == expected
+    assert (found[:, 0] == 0).all()  # the start is near the training states
+
+
+def test_forecast_that_leaves_the_range_of_the_training_states_says_so(run: Path, tmp_path: Path) -> None:
+    path = tmp_path / "thick.nc"
+    write_trajectories(path, sit=4 * trajectories()["sit"])
+    result = here(*asked(run, tmp_path / "thick.zarr", f"start={path}"))
+    assert result.status == 0, result.err
+    assert "verdict at 24 h: 0 ok, 0 suspect, 3 reject; member 0 is reject from 0 h: ice_" in result.out
+    assert " is above " in result.out
+    assert (verdicts(tmp_path / "thick.zarr") == VERDICTS["reject"]).all()
+
+
 def test_members_made_one_at_a_time_have_the_same_bits(run: Path, made: Path, tmp_path: Path) -> None:
     result = here(*asked(run, tmp_path / "one.zarr", "at_once=1"))
     assert result.status == 0, result.err
@@ -108,6 +138,7 @@ def test_forecast_that_was_killed_goes_on_with_the_same_bits(run: Path, made: Pa
     assert result.status == 0, result.err
     for name, x in read(path).items():
         assert x.tobytes() == whole[name].tobytes(), name
+    assert (verdicts(path) == verdicts(made)).all()
 
 
 def test_members_that_are_further_stay_so_when_the_others_follow(run: Path, made: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@
                              and where nothing has been written yet
     FORECAST.zarr/time       hours since the start, which is time 0
     FORECAST.zarr/complete   (member): number of the last time that is whole, -1: none
+    FORECAST.zarr/verdict    (member, time): see `VERDICTS`
     FORECAST.zarr/mask       (y, x): 1 sea, 0 land
 
 What lies behind `complete` may hold a part of the step that was under way when a job ended. The attributes tell what
@@ -20,6 +21,7 @@ import shutil
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -30,9 +32,12 @@ from halocline import __version__
 from halocline.mesh.layout import Layout
 from halocline.state.variables import variable
 
-__all__ = ["ForecastStore", "create_forecast"]
+__all__ = ["VERDICTS", "ForecastStore", "create_forecast"]
 
-FORMAT = 1
+FORMAT = 2  # 1 had no verdict
+
+VERDICTS: Mapping[str, int] = MappingProxyType({"not_judged": -1, "ok": 0, "suspect": 1, "reject": 2})
+"""What stands for a verdict in a file."""
 
 
 def create_forecast(
@@ -83,14 +88,17 @@ def create_forecast(
         put(group, "time", hours.astype(np.float64), ("time",), clock)
         put(group, "member", np.arange(members), ("member",), {"long_name": "number of the member"})
         put(group, "complete", np.full(members, -1), ("member",), {"long_name": "number of the last complete time"})
+        flags = {"flag_values": list(VERDICTS.values()), "flag_meanings": " ".join(VERDICTS)}
+        verdict = {"long_name": "verdict: whether the state lies within the range of the training states", **flags}
+        put(group, "verdict", np.full((members, len(hours)), -1, np.int8), ("member", "time"), verdict)
         put(group, "mask", mask.astype(np.int8), ("y", "x"), {"long_name": "1 sea, 0 land"})
         zarr.consolidate_metadata(part)
         part.rename(path)
 
 
-def put(group: zarr.Group, name: str, values: np.ndarray, dimensions: Sequence[str], about: Mapping[str, str]) -> None:
-    """Writes a small array in chunks of one along its first axis where ranks write parts of it."""
-    chunks = (1,) if name == "complete" else values.shape
+def put(group: zarr.Group, name: str, values: np.ndarray, dimensions: Sequence[str], about: Mapping[str, Any]) -> None:
+    """Writes a small array, in chunks of a member each where ranks write parts of it."""
+    chunks = (1, *values.shape[1:]) if name in ("complete", "verdict") else values.shape
     array = group.create_array(name, shape=values.shape, chunks=chunks, dtype=values.dtype, dimension_names=dimensions)
     array[...] = values
     array.attrs.update(about)
@@ -164,6 +172,12 @@ class ForecastStore:
                 part = array[member, time, j : j + lattice.tile_j, i : i + lattice.tile_i]
                 x[n, tile, : part.shape[0], : part.shape[1]] = part
         return x
+
+    def judged(self, time: int, members: Sequence[int], verdicts: Sequence[str]) -> None:
+        """Keeps the verdicts on a time of some members. Collective: no, one rank."""
+        with told(self.path):
+            for member, verdict in zip(members, verdicts, strict=True):
+                self.array("verdict")[member, time] = VERDICTS[verdict]
 
     def count(self, time: int, members: Sequence[int]) -> None:
         """Says that a time of some members is whole. Collective: no, one rank, after all have written."""

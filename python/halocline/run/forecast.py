@@ -1,9 +1,10 @@
 """`halocline forecast`: ensembles of trajectories, members × tiles over ranks, streamed to disk as they are made.
 
 Members are made a few at a time, from start to end, so that memory does not grow with the ensemble; a step holds
-the state and two records of the forcing, so that it does not grow with the length either. What the bits of a member
-depend on is in `flow.noise` and `run.forecast_step`; not among it are the ranks, the members made beside it, or whether
-the job was interrupted.
+the state and two records of the forcing, so that it does not grow with the length either. Every state is judged against
+the range of the training states; the forecast goes on whatever the verdict. What the bits of a member depend on is in
+`flow.noise` and `run.forecast_step`; not among it are the ranks, the members made beside it, or whether the job was
+interrupted.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from halocline.mesh.communicator import Communicator, Serial
 from halocline.mesh.layout import Layout
 from halocline.run.budget import check_closure
 from halocline.run.config import apply_overrides, build, parse_overrides
+from halocline.run.forecast_judge import ForecastJudge, summary
 from halocline.run.forecast_options import ForecastOptions, Start, forcing_of, read_start, what_is_made
 from halocline.run.forecast_step import Stepper
 from halocline.run.generator import Generator
@@ -70,6 +72,8 @@ def forecast(run: Path, arguments: Sequence[str], comm: Communicator | Serial) -
     comm.barrier()
     if comm.is_root:
         print(f"{options.members} members of {options.steps} steps of {options.lead:g} h written to {path}", flush=True)
+        if text := summary(store, generator):
+            print(text, flush=True)
 
 
 def check_generator(generator: Generator, options: ForecastOptions, run: Path) -> None:
@@ -134,7 +138,7 @@ def run_team(
 ) -> None:
     """Makes the members of a team, a few at a time. Collective: yes, over all teams."""
     layout, names = stepper.layout, stepper.generator.config.data.variables
-    mask = stepper.mask.numpy()
+    mask, judge = stepper.mask.numpy(), ForecastJudge.build(stepper.generator, layout)
     complete = store.complete()
     groups = [team.members[n : n + options.at_once] for n in range(0, len(team.members), options.at_once)]
     done = sum(min(int(complete[m]) for m in group) for group in groups)
@@ -147,6 +151,7 @@ def run_team(
                 # What is whole is neither written again nor uncounted: these members were further than the others.
                 late = [n for n, member in enumerate(group) if complete[member] < step]
                 members = [group[n] for n in late]
+                verdicts = ["not_judged" if not v.checks else v.status for v in judge(x[late])] if late else []
                 with layout.comm.together():
                     fields = np.where(mask, x[late].numpy(), np.float32(np.nan))
                     for channel, name in enumerate(names):
@@ -154,6 +159,7 @@ def run_team(
                 layout.comm.barrier()
                 with layout.comm.together():
                     if layout.comm.is_root:
+                        store.judged(step, members, verdicts)
                         store.count(step, members)
                 if step:
                     rate = (reporter.done + 1 - reporter.first) * len(group) * options.lead / 24
