@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from patience import WORKERS
 
 # collected only where a launcher has started several pytests, each of which is one rank
 collect_ignore = [] if "OMPI_COMM_WORLD_SIZE" in os.environ else ["ranks"]
@@ -17,6 +18,11 @@ collect_ignore = [] if "OMPI_COMM_WORLD_SIZE" in os.environ else ["ranks"]
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 Launch = Callable[..., tuple[int, str]]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The file that takes longest goes first, so that no worker of pytest-xdist is left with it alone at the end."""
+    items.sort(key=lambda item: item.path.name != "test_ranks.py")
 
 
 @pytest.fixture(scope="session")
@@ -62,10 +68,10 @@ def _mpirun(ranks: int, *arguments: str, cwd: Path, limit: float, **environment:
         stderr=subprocess.STDOUT,
     )
     try:
-        output, _ = job.communicate(timeout=limit)
+        output, _ = job.communicate(timeout=limit * WORKERS)
     except subprocess.TimeoutExpired:
         output = _end(job)
-        pytest.fail(f"{ranks} ranks of {' '.join(arguments)} not finished after {limit} s:\n{output[-3000:]}")
+        pytest.fail(f"{ranks} ranks of {' '.join(arguments)} not finished after {limit * WORKERS} s:\n{output[-3000:]}")
     return job.returncode, output
 
 

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from patience import WORKERS
+
 BRIDGE = Path(__file__).parents[2] / "fortran_bridge"
 LAUNCHER = {
     "OMPI_ALLOW_RUN_AS_ROOT": "1",  # containers run as root
@@ -19,12 +21,12 @@ LAUNCHER = {
 
 def run(*command: object, limit: float, cwd: Path, **environment: str) -> tuple[int, str]:
     """Exit code and output of a command that is ended, children included, after `limit` seconds (code 124)."""
-    words = ["timeout", "-k", "10", str(limit), *map(str, command)]
+    words = ["timeout", "-k", "10", str(limit * WORKERS), *map(str, command)]
     job = subprocess.run(
         words, cwd=cwd, env={**os.environ, **environment}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT, text=True, errors="replace", check=False,
     )  # fmt: skip
-    assert job.returncode != 124, f"{' '.join(words)} was not finished after {limit} s:\n{job.stdout[-3000:]}"
+    assert job.returncode != 124, f"{' '.join(words)} was not finished after {limit * WORKERS} s:\n{job.stdout[-3000:]}"
     return job.returncode, job.stdout
 
 

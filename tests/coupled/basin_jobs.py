@@ -16,6 +16,7 @@ import netCDF4
 import numpy as np
 import pytest
 import yaml
+from patience import WORKERS
 
 LAUNCHER = {
     "OMPI_ALLOW_RUN_AS_ROOT": "1",  # containers run as root
@@ -174,7 +175,7 @@ def start(folder: Path, command: list[str], basin: Path) -> subprocess.Popen[str
 def finish(folder: Path, job: subprocess.Popen[str], limit: float) -> Done:
     """Waits for the end of a job; one that outlives its limit, in s, is ended and fails the test."""
     try:
-        output, _ = job.communicate(timeout=limit)
+        output, _ = job.communicate(timeout=limit * WORKERS)
     except subprocess.TimeoutExpired:
         job.terminate()  # mpirun ends its ranks
         try:
@@ -182,7 +183,7 @@ def finish(folder: Path, job: subprocess.Popen[str], limit: float) -> Done:
         except subprocess.TimeoutExpired:
             os.killpg(job.pid, signal.SIGKILL)
             output, _ = job.communicate()
-        pytest.fail(f"{job.args} not finished after {limit} s:\n{output[-4000:]}")
+        pytest.fail(f"{job.args} not finished after {limit * WORKERS} s:\n{output[-4000:]}")
     return Done(folder, job.returncode, output)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
+from patience import WORKERS
 
 HERE = Path(__file__).parent
 BRIDGE = HERE.parents[1] / "fortran_bridge"
@@ -133,7 +134,7 @@ class Job:
 def finish(job: "subprocess.Popen[str]", limit: float) -> Done:
     """Waits for the end of a job; one that outlives the limit is ended and fails the test."""
     try:
-        output, _ = job.communicate(timeout=limit)
+        output, _ = job.communicate(timeout=limit * WORKERS)
     except subprocess.TimeoutExpired:
         os.killpg(job.pid, signal.SIGTERM)
         try:
@@ -141,7 +142,7 @@ def finish(job: "subprocess.Popen[str]", limit: float) -> Done:
         except subprocess.TimeoutExpired:
             os.killpg(job.pid, signal.SIGKILL)
             output = job.communicate()[0]
-        pytest.fail(f"{job.args} not finished after {limit} s:\n{output[-4000:]}")
+        pytest.fail(f"{job.args} not finished after {limit * WORKERS} s:\n{output[-4000:]}")
     return Done(job.returncode, output)
 
 

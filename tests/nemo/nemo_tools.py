@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from patience import WORKERS
 
 HOOKS = Path(__file__).parents[2] / "coupling" / "nemo"
 STANDIN = Path(__file__).parent / "standin"
@@ -33,12 +34,12 @@ LAUNCHER = {
 
 def run(*command: object, cwd: Path, limit: float = 30, **environment: str) -> tuple[int, str]:
     """Exit code and output of a command that is ended, children included, after `limit` seconds."""
-    words = ["timeout", "-k", "10", str(limit), *map(str, command)]
+    words = ["timeout", "-k", "10", str(limit * WORKERS), *map(str, command)]
     job = subprocess.run(
         words, cwd=cwd, env={**os.environ, **LAUNCHER, **environment}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT, text=True, errors="replace", check=False,
     )  # fmt: skip
-    assert job.returncode != 124, f"{' '.join(words)} was not finished after {limit} s:\n{job.stdout[-3000:]}"
+    assert job.returncode != 124, f"{' '.join(words)} was not finished after {limit * WORKERS} s:\n{job.stdout[-3000:]}"
     return job.returncode, job.stdout
 
 

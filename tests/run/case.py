@@ -18,6 +18,7 @@ import numpy as np
 import safetensors.torch
 import torch
 import yaml
+from patience import WORKERS
 
 from halocline.__main__ import app
 from halocline.mesh.communicator import Serial
@@ -178,8 +179,9 @@ def alone(*arguments: object, limit: float = 60, before: Callable[[], None] | No
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
     command = [sys.executable, *map(str, arguments)]
     done = subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=limit, check=False, preexec_fn=before
-    )
+        command, env=environment, capture_output=True, text=True, timeout=limit * WORKERS, check=False,
+        preexec_fn=before,
+    )  # fmt: skip
     return Result(done.returncode, done.stdout, done.stderr)
 
 

@@ -18,6 +18,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from patience import WORKERS
+
 DAEMONS = ("munged", "slurmctld", "slurmd")
 COMMANDS = ("sbatch", "srun", "scontrol", "scancel", "squeue", "sinfo")
 NODES = ("n1", "n2")
@@ -136,7 +138,10 @@ class PrivateSlurm:
     def call(self, name: str, *arguments: object, check: bool = True, limit: float = 30) -> str:
         """Runs one of Slurm's commands and returns what it printed on stdout."""
         command = [str(program(name)), *map(str, arguments)]
-        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=limit, check=False)
+        patience = limit * WORKERS
+        done = subprocess.run(
+            command, env=self.environment, capture_output=True, text=True, timeout=patience, check=False
+        )
         assert done.returncode == 0 or not check, f"{' '.join(command)}: {done.stderr}"
         return done.stdout
 
@@ -156,7 +161,7 @@ class PrivateSlurm:
         if not ended:
             state = self.describe(number)
             self.call("scancel", "--full", "--signal=KILL", number, check=False)
-            raise AssertionError(f"Job {number} not finished after {limit} s:\n{state}\n{output[-4000:]}")
+            raise AssertionError(f"Job {number} not finished after {limit * WORKERS} s:\n{state}\n{output[-4000:]}")
         code, _, number_of_signal = self.value(number, "ExitCode").partition(":")
         return Job(number, int(code) or (128 + int(number_of_signal)) * (int(number_of_signal) > 0), output)
 
@@ -222,7 +227,7 @@ def free_ports(count: int) -> Sequence[int]:
 
 def until(condition: Callable[[], object], limit: float, pause: float = 0.2) -> bool:
     """Waits for a condition, at most `limit` seconds, and returns whether it came true."""
-    deadline = time.monotonic() + limit
+    deadline = time.monotonic() + limit * WORKERS
     while not condition():
         if time.monotonic() > deadline:
             return False
