@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from halocline.flow.networks.aligned import AlignedLinear
+
 __all__ = ["Attention", "Block", "Trunk", "normalise"]
 
 
@@ -113,7 +115,7 @@ class Block(nn.Module):
 
     def __init__(self, attention: Attention, width: int, hidden: int, embedding: int) -> None:
         super().__init__()
-        self.gate = nn.Linear(embedding, 2 * width, bias=False)
+        self.gate = AlignedLinear(embedding, 2 * width, bias=False)
         self.attention = attention
         self.perceptron = Perceptron(width, hidden)
 
@@ -144,7 +146,7 @@ class Trunk(nn.Module):
         self.inward = nn.ModuleList(block() for _ in range(self.skips))
         self.bottom = nn.ModuleList(block() for _ in range(blocks - 2 * self.skips))
         self.outward = nn.ModuleList(block() for _ in range(self.skips))
-        self.blend = nn.Linear(embedding, (self.skips + 1) * width, bias=False)
+        self.blend = AlignedLinear(embedding, (self.skips + 1) * width, bias=False)
 
     def forward(self, tokens: Tensor, where: Tensor, wet: Tensor, embedding: Tensor) -> Tensor:
         """Maps tokens (sample, token, width) at positions (sample or 1, token, 2); wet has shape (sample, token, 1)."""

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from halocline.flow.networks.aligned import AlignedLinear
 from halocline.flow.networks.blocks import Attention, Block, Trunk, normalise
 from halocline.flow.networks.unet import TimeFeatures
 
@@ -93,14 +94,14 @@ class Transformer(nn.Module):
         self.cell_features = nn.Parameter(features) if config.cell_features else None
         self.time = TimeFeatures()
         self.embed = nn.Sequential(
-            nn.Linear(2 * len(self.time.frequencies) + conditions, size),
+            AlignedLinear(2 * len(self.time.frequencies) + conditions, size),
             nn.SiLU(),
-            nn.Linear(size, size),
+            AlignedLinear(size, size),
             nn.SiLU(),
         )
         self.enter = nn.Linear((channels + static + config.cell_features) * PATCH**2, width, bias=False)
         self.trunk = Trunk(self._block, config.blocks, width, size, balance=0.5)
-        self.gate = nn.Linear(size, width, bias=False)
+        self.gate = AlignedLinear(size, width, bias=False)
         self.leave = nn.Linear(width, channels * PATCH**2)
         for parameter in self.leave.parameters():
             nn.init.zeros_(parameter)

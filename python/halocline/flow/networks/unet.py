@@ -20,6 +20,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from halocline.flow.networks.aligned import AlignedLinear
+
 __all__ = ["UNet", "UNetConfig"]
 
 
@@ -80,7 +82,7 @@ class Block(nn.Module):
         self.conv_in = nn.Conv2d(channels, out, 3, padding=1)
         self.norm_out = CellNorm(out)
         self.conv_out = nn.Conv2d(out, out, 3, padding=1)
-        self.modulation = nn.Linear(embedding, 2 * out)
+        self.modulation = AlignedLinear(embedding, 2 * out)
         self.skip = nn.Conv2d(channels, out, 1) if channels != out else nn.Identity()
         for layer in (self.conv_out, self.modulation):
             for parameter in layer.parameters():
@@ -150,9 +152,9 @@ class UNet(nn.Module):
 
         self.time = TimeFeatures()
         self.embed = nn.Sequential(
-            nn.Linear(2 * len(self.time.frequencies) + conditions, size),
+            AlignedLinear(2 * len(self.time.frequencies) + conditions, size),
             nn.SiLU(),
-            nn.Linear(size, size),
+            AlignedLinear(size, size),
             nn.SiLU(),
         )
         self.enter = nn.Conv2d(channels + inputs, widths[0], 3, padding=1)
