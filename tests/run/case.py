@@ -18,7 +18,6 @@ import numpy as np
 import safetensors.torch
 import torch
 import yaml
-from patience import WORKERS
 
 from halocline.__main__ import app
 from halocline.mesh.communicator import Serial
@@ -33,6 +32,7 @@ TILES = 5
 STATES, STEPS = 12, 100
 OCEAN = ("temperature", "salinity", "velocity_u", "velocity_v", "sea_level")
 PROGRAMS = Path(__file__).parent / "programs"
+WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))  # see `patience`, which programs cannot import
 
 CONFIG = {
     "data": {"grid": "data/mesh_mask.nc", "states": "data/states.nc"},
