@@ -173,6 +173,10 @@ class ForecastStore:
                 x[n, tile, : part.shape[0], : part.shape[1]] = part
         return x
 
+    def read_states(self, names: Sequence[str], time: int, members: Sequence[int], layout: Layout) -> np.ndarray:
+        """Reads members at a time, shape (member, tile, variable, j, i), 0 on land. Collective: no."""
+        return np.nan_to_num(np.stack([self.read(name, time, members, layout) for name in names], axis=2), nan=0.0)
+
     def judged(self, time: int, members: Sequence[int], verdicts: Sequence[str]) -> None:
         """Keeps the verdicts on a time of some members. Collective: no, one rank."""
         with told(self.path):

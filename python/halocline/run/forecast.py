@@ -185,8 +185,7 @@ def read_members(
 ) -> Tensor:
     """Reads members back from the file, shape (member, tile, channel, j, i), 0 on land. Collective: yes."""
     with layout.comm.together():
-        parts = [store.read(name, step, members, layout) for name in names]
-    return torch.from_numpy(np.nan_to_num(np.stack(parts, axis=2), nan=0.0))
+        return torch.from_numpy(store.read_states(names, step, members, layout))
 
 
 def run_members(

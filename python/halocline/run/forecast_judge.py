@@ -71,13 +71,7 @@ def summary(store: ForecastStore, generator: Generator) -> str:
     time = int(np.flatnonzero((levels == worst).any(axis=0))[0])
     member = int(np.flatnonzero(levels[:, time] == worst)[0])
     layout = Layout.build(generator.lattice, Serial())
-    x = state(store, member, time, generator.config.data.variables, layout)
+    x = torch.from_numpy(store.read_states(generator.config.data.variables, time, [member], layout))
     reason = ForecastJudge.build(generator, layout)(x)[0].reason
     name = next(name for name, level in VERDICTS.items() if level == worst)
     return f"{text}; member {member} is {name} from {hours[time]:g} h: {reason}"
-
-
-def state(store: ForecastStore, member: int, time: int, names: tuple[str, ...], layout: Layout) -> Tensor:
-    """One member at one time, shape (1, tile, channel, j, i)."""
-    parts = [store.read(name, time, [member], layout) for name in names]
-    return torch.from_numpy(np.nan_to_num(np.stack(parts, axis=2), nan=0.0))

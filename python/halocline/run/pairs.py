@@ -1,9 +1,9 @@
 r"""Batches for the training of forecasts: windows of two states a lead apart, and of the forcing at both ends.
 
-The network learns :math:`x_0 = (X(T + \tau) - X(T)) / s_\tau` (`halocline.run.increments`), stretched
-where the configuration says so (`halocline.run.learned_changes`). Per cell it is told
-:math:`X(T)`, standardised, and the forcing at T and at :math:`T + \tau`; per sample the lead and the parameters, but no
-season: a forecast runs on into years of which the states that were learned knew nothing.
+The network learns :math:`x_0 = (X(T + \tau) - X(T)) / s_\tau` (`halocline.run.increments`), stretched where
+the configuration says so (`halocline.run.learned_changes`). Per cell it is told :math:`X(T)`, standardised, and the
+forcing at T and at :math:`T + \tau`; per sample the lead and the parameters, but no season: a forecast runs on into
+years of which the states that were learned knew nothing.
 """
 
 from __future__ import annotations
