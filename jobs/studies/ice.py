@@ -22,7 +22,7 @@ from halocline.io.nemo import States
 from halocline.mesh.communicator import Serial
 from halocline.mesh.layout import Layout
 from halocline.run.coherence import measure_coherence, print_coherence, write_coherence
-from halocline.run.config import parse_overrides
+from halocline.run.config import apply_overrides, parse_overrides
 from halocline.run.forecast_maps_figure import Example
 from halocline.run.forecast_report import leave_report
 from halocline.run.forecast_score_baselines import Baselines, Training, add_baselines, fit_baselines
@@ -70,7 +70,7 @@ class Entry:
         """Reads NAME=RUN[,key=value...]."""
         name, _, rest = text.partition("=")
         run, *overrides = rest.split(",")
-        generator = load_generator(Path(run), parse_overrides(overrides))
+        generator = load_generator(Path(run), apply_overrides({}, parse_overrides(overrides)))
         return cls(name, generator, 1 if generator.config.forecast.deterministic else members)
 
 

@@ -368,7 +368,10 @@ def forecast(run: Run, overrides: Overrides = None) -> None:
     sampling.sampler=heun   euler, heun, multistep, ddim or ancestral; likewise
     sampling.times=uniform  or logistic, shorter towards the data; likewise
     sampling.noise=1        standard deviation that samples start from, and
-    sampling.long_waves=1   factor on its long waves: more spread; likewise
+    sampling.long_waves=1   factor on its long waves: more spread; likewise. Or
+                            by variable: sampling.long_waves.damage=2 ...
+    sampling.short_waves=1  factor on the others, likewise: less than 1 makes
+                            small scales smoother
     sampling.memory=0       hours after which they are forgotten: more spread the
                             longer the forecast; likewise
     sampling.blend=0        cells on either side of the edge of a tile over which

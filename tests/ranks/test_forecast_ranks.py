@@ -47,6 +47,7 @@ def build(grid: Grid, sampler: str, precision: str, guided: bool = False) -> Gen
         sampling=replace(
             SamplingConfig(sampler=sampler, steps=2, tile_batch=4, precision=precision, blend=2 if guided else 0),
             long_waves=1.5 if guided else 1.0,
+            short_waves={"damage": 0.8} if guided else 1.0,
             memory=24.0 if guided else 0.0,
         ),
     )

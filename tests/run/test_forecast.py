@@ -115,6 +115,15 @@ def test_seed_and_member_make_the_difference(run: Path, made: Path, tmp_path: Pa
     assert not np.array_equal(read(tmp_path / "other.zarr")["thickness"][0], read(made)["thickness"][0], equal_nan=True)
 
 
+def test_waves_of_the_noise_are_scaled_by_variable(run: Path, made: Path, tmp_path: Path) -> None:
+    for factor, same in ((1, True), (0.5, False)):
+        path = tmp_path / f"{factor}.zarr"
+        result = here(*asked(run, path, f"sampling.short_waves.damage={factor}", "members=1", "steps=2"))
+        assert result.status == 0, result.err
+        first, other = (read(p)["damage"][0, 1] for p in (path, made))
+        assert np.array_equal(first, other, equal_nan=True) == same
+
+
 def test_forecast_that_was_killed_goes_on_with_the_same_bits(run: Path, made: Path, tmp_path: Path) -> None:
     path = tmp_path / "killed.zarr"
     program = (
@@ -210,6 +219,7 @@ def test_finished_forecast_is_left_alone_and_another_one_refused(run: Path, made
         (("forcing=[]",), "forcing is missing, expected files with wind_u, wind_v, air_temperature"),
         (("parameters.wind=3",), "expected a value for each of none"),
         (("start=nowhere.nc",), "nowhere.nc does not exist"),
+        (("sampling.short_waves.damge=0.7",), "sampling.short_waves names 'damge', expected some of"),
     ],
 )
 def test_what_cannot_be_forecast_is_a_sentence(run: Path, tmp_path: Path, arguments, sentence: str) -> None:

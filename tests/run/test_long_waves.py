@@ -13,22 +13,25 @@ from halocline.mesh.grid import box_grid
 from halocline.mesh.halo import HaloPlan
 from halocline.mesh.lattice import Lattice
 from halocline.mesh.layout import Layout
-from halocline.run.long_waves import LongWaves
+from halocline.run.long_waves import LongWaves, factors
 
 N, WIDTH, LEAD = 64, 2, 6.0
 TORUS = box_grid(1, N, N, periodic_i=True, periodic_j=True)
 
 
-def long_waves(factor: float, memory: float, tile: int = 16, halo: int = WIDTH) -> tuple[LongWaves, Layout]:
+def long_waves(
+    factor: float, memory: float, tile: int = 16, halo: int = WIDTH, short: float = 1.0
+) -> tuple[LongWaves, Layout]:
     """On a torus."""
     layout = Layout.build(Lattice.from_grid(TORUS, (tile, tile), halo), Serial())
     mask = torch.as_tensor(layout.cut(TORUS.mask("T")[:1]))
-    return LongWaves(factor, memory, HaloPlan.build(layout, ("T",), (1,)), halo, mask), layout
+    long, other = (factors(f, ["damage"]) for f in (factor, short))
+    return LongWaves(long, other, memory, HaloPlan.build(layout, ("T",), (1,)), halo, mask), layout
 
 
-def amplified(field: np.ndarray, factor: float, tile: int = 16, halo: int = WIDTH) -> np.ndarray:
+def amplified(field: np.ndarray, factor: float, tile: int = 16, halo: int = WIDTH, short: float = 1.0) -> np.ndarray:
     """A field, cut into tiles and put together again."""
-    change, layout = long_waves(factor, 0.0, tile, halo)
+    change, layout = long_waves(factor, 0.0, tile, halo, short)
     z = torch.as_tensor(layout.cut(field[None])).float()[None]
     return np.asarray(layout.collect(change(lambda step: z, 0, LEAD, 0)))[0, 0]
 
@@ -48,6 +51,8 @@ def test_each_wave_grows_by_the_response_of_the_smoothing(waves: int, halo: int)
     k, r = 2 * np.pi * waves / N, min(halo, 4)
     response = (sum(np.cos(k * d) for d in range(-r, r + 1)) / (2 * r + 1)) ** 2
     assert np.allclose(amplified(wave(waves), 1.6, halo=halo), (1 + 0.6 * response) * wave(waves), atol=1e-6)
+    expected = (0.7 + 0.9 * response) * wave(waves)
+    assert np.allclose(amplified(wave(waves), 1.6, halo=halo, short=0.7), expected, atol=1e-6)
     assert response > 0.9 if waves == 1 else response < 0.9
 
 
@@ -55,6 +60,13 @@ def test_tiles_make_no_difference_and_factor_one_none_at_all() -> None:
     field = np.random.default_rng(0).standard_normal((N, N)).astype(np.float32)
     assert np.array_equal(amplified(field, 1.4, 16), amplified(field, 1.4, 32))
     assert np.array_equal(amplified(field, 1.0), field)
+
+
+def test_each_variable_has_its_factors_and_one_that_is_not_named_has_one() -> None:
+    names = ("concentration", "damage", "ice_u")
+    found = factors({"ice_u": 1.2, "damage": 0.7}, names)
+    assert found.shape == (3, 1, 1) and found.flatten().tolist() == pytest.approx([1, 0.7, 1.2])
+    assert factors(0.9, names).flatten().tolist() == pytest.approx([0.9] * 3)
 
 
 def test_memory_correlates_long_waves_in_time_and_leaves_their_variance() -> None:

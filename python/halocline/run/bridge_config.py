@@ -41,7 +41,7 @@ class GenerateConfig:
     sea_level: str = Choice.sea_level
     convection: bool = True
     parameters: dict[str, float] = field(default_factory=dict)
-    sampling: dict[str, int | float | str] = field(default_factory=dict)
+    sampling: dict[str, int | float | dict[str, float] | str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**32:

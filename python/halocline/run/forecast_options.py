@@ -34,7 +34,7 @@ class ForecastOptions:
     seed: int = 0
     output: str = "forecast.zarr"
     parameters: dict[str, float] = field(default_factory=dict)
-    sampling: dict[str, int | float | str] = field(default_factory=dict)
+    sampling: dict[str, int | float | dict[str, float] | str] = field(default_factory=dict)
     at_once: int = 4
     ranks_per_member: int = 0
 

@@ -34,7 +34,7 @@ from halocline.run.budget import Closure
 from halocline.run.generator import Generator
 from halocline.run.increments import Increments
 from halocline.run.learned_changes import LearnedChanges
-from halocline.run.long_waves import LongWaves
+from halocline.run.long_waves import LongWaves, factors
 from halocline.run.pairs import BoundsOfStates, level_means
 from halocline.run.samplers import plain_sampler
 from halocline.state.variables import variable
@@ -119,10 +119,11 @@ class Stepper:
         mean, scale = (v[n:, None, None].numpy() for v in (level_means(standardisation), standardisation.scale))
         halo, mask = HaloPlan.build(layout, channels.points, channels.signs), channels.mask(generator.grid)
         sampling, sea = generator.config.sampling, torch.as_tensor(layout.cut(mask))
+        long, short = (factors(f, generator.config.data.variables) for f in (sampling.long_waves, sampling.short_waves))
         return cls(
             generator, layout, halo, CellConditions.build(generator.grid, layout),
             Noise.build(layout, channels.points, channels.signs),
-            LongWaves(sampling.long_waves, sampling.memory, halo, generator.lattice.halo, sea),
+            LongWaves(long, short, sampling.memory, halo, generator.lattice.halo, sea),
             BoundsOfStates.build(generator), LearnedChanges.build(generator), sea,
             wet_windows(generator, layout), mean, scale, torch.tensor([list(parameters)], dtype=torch.float64),
             Closure.build(generator, layout, budget, drift_control), build_blends(generator, layout),

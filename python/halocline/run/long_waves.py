@@ -1,21 +1,23 @@
-r"""Noise whose long waves are amplified and remembered: an ensemble that is spread wider where a forecast errs most.
+r"""Noise whose long waves and short waves are scaled apart, and whose long ones are remembered, variable by variable.
 
 A network that has learned from few trajectories is surer of what follows than it should be, above all of the large
-scales; the small ones of its members look right. Scaling all of the noise that a sample starts from would make the
-small scales too rough, so only a smoothed part of it is scaled. The errors of a network, moreover, are alike from one
-step to the next, so that those of what it adds up (thickness, snow) grow in proportion to time, where noise that is new
-in every step spreads members only as its square root. With a memory T the long waves of step n are therefore not those
-of its own noise :math:`z_n` but those of :math:`m_n`, whose variance is the same:
+scales: the long waves of the noise that a sample starts from are amplified, by f. Of the small scales it takes some for
+chance that are none, such as those of damage where the ice is broken and the model's damage is smooth; there the short
+waves are damped, by s, and where a sample is too smooth (drift) amplified. The errors of a network, moreover, are alike
+from one step to the next, so that those of what it adds up (thickness, snow) grow in proportion to time, where noise
+that is new in every step spreads members only as its square root. With a memory T the long waves of step n are
+therefore not those of its own noise :math:`z_n` but those of :math:`m_n`, whose variance is the same:
 
 .. math::
-    z_n' = z_n + K K (f m_n - z_n), \qquad
+    z_n' = s z_n + K K (f m_n - s z_n), \qquad
     m_n = \rho\, m_{n-1} + \sqrt{1 - \rho^2}\, z_n, \quad m_0 = z_0, \quad \rho = e^{-\tau / T},
 
 .. math::
     (K z)(j, i) = \frac{1}{(2 r + 1)^2} \sum_{|d_j|, |d_i| \le r} z(j + d_j, i + d_i)
 
 with :math:`\tau` the lead and r = 4 cells, or the width of the halo where that is less. K K leaves waves of more than
-some ten r as they are, which thus grow by the factor f, and takes away those of less than 2 r. Land counts as zero.
+some ten r as they are, which thus grow by the factor f, and takes away those of less than 2 r, which grow by s. Land
+counts as zero.
 
 Reference: Palmer et al., 2009, Stochastic parametrization and model uncertainty (ECMWF Technical Memorandum 598), for
 perturbations of a model that are correlated in space and time.
@@ -24,35 +26,49 @@ perturbations of a model that are correlated in space and time.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from halocline.mesh.halo import HaloPlan
 
-__all__ = ["LongWaves"]
+__all__ = ["LongWaves", "factors"]
 
 PASSES = 2  # of K
 WIDEST = 4  # r
 
 
+def factors(of: float | Mapping[str, float], variables: Sequence[str]) -> Tensor:
+    """Returns a factor for each variable, shape (variable, 1, 1).
+
+    Arguments:
+        of: One for all, or by name; 1 for those that are not named.
+        variables: Names of the channels.
+
+    Collective: no.
+    """
+    named = of if isinstance(of, Mapping) else dict.fromkeys(variables, of)
+    return torch.tensor([float(named.get(name, 1)) for name in variables])[:, None, None]
+
+
 class LongWaves:
-    """Amplifies and remembers the long waves of the noise of a forecast; see the module.
+    """Scales the waves of the noise of a forecast and remembers the long ones; see the module.
 
     Elementwise sums in one order: the same bits on any layout, and whether or not the steps before were made by this
     object.
 
     Arguments:
-        factor: f.
+        long, short: f and s, shape (channel, 1, 1).
         memory: T, hours; 0: each step has noise of its own.
         halo: Of the channels of the noise.
         width: Cells, of the halo.
         mask: Sea, broadcastable to the noise.
     """
 
-    def __init__(self, factor: float, memory: float, halo: HaloPlan, width: int, mask: Tensor) -> None:
-        self._factor, self._memory, self._halo, self._width, self._mask = factor, memory, halo, width, mask
+    def __init__(self, long: Tensor, short: Tensor, memory: float, halo: HaloPlan, width: int, mask: Tensor) -> None:
+        self._long, self._short, self._memory = long, short, memory
+        self._halo, self._width, self._mask = halo, width, mask
         self._of: Hashable = None  # whose noise is remembered,
         self._step = -1  # up to which step,
         self._remembered = torch.empty(0)  # and m
@@ -66,13 +82,14 @@ class LongWaves:
             hours: Lead.
             of: What the noise belongs to, such as seed and members.
 
-        Collective: yes, two halo exchanges; none where f is 1 and nothing is remembered.
+        Collective: yes, two halo exchanges; none where f and s are 1 and nothing is remembered.
         """
         z = draw(step)
-        if self._width == 0 or (self._factor == 1 and not self._memory):
+        if self._width == 0 or (bool((self._long == 1).all() & (self._short == 1).all()) and not self._memory):
             return z
         slow = self._recall(draw, z, step, hours, (of, hours)) if self._memory else z
-        return z + self._smooth(self._factor * slow - z)
+        z = self._short * z
+        return z + self._smooth(self._long * slow - z)
 
     def _recall(self, draw: Callable[[int], Tensor], z: Tensor, step: int, hours: float, of: Hashable) -> Tensor:
         rho = math.exp(-hours / self._memory)

@@ -24,7 +24,7 @@ class SampleOptions:
     output: str = "states.nc"
     months: tuple[int, ...] = MONTHS
     parameters: dict[str, float] = field(default_factory=dict)
-    sampling: dict[str, int | float | str] = field(default_factory=dict)
+    sampling: dict[str, int | float | dict[str, float] | str] = field(default_factory=dict)
     convection: bool = True
     ranks_per_member: int = 0
 

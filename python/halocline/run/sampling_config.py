@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from halocline.run.config_reader import at_least, one_of
@@ -23,7 +24,9 @@ class SamplingConfig:
         noise: Standard deviation of the noise that a sample starts from; more than 1 spreads an ensemble wider than the
             network has learned.
         long_waves: Factor on the waves of that noise that are longer than some forty cells, in forecasts: more than 1
-            spreads an ensemble wider and leaves its small scales as they are; see `run.long_waves`.
+            spreads an ensemble wider and leaves its small scales as they are; see `run.long_waves`. One for all
+            variables, or by name, 1 where there is none.
+        short_waves: Factor on all other waves of it, likewise: less than 1 makes small scales smoother.
         memory: Hours after which a forecast has forgotten these waves: more than 0 spreads an ensemble wider the
             longer it runs, and leaves its first step as it is.
         spread: Factor on the spread of a first guess, in forecasts that have one: more than 1 spreads an ensemble wider
@@ -54,7 +57,8 @@ class SamplingConfig:
     steps: int = 20
     times: str = "uniform"
     noise: float = 1.0
-    long_waves: float = 1.0
+    long_waves: dict[str, float] | float = 1.0
+    short_waves: dict[str, float] | float = 1.0
     memory: float = 0.0
     spread: float = 1.0
     blend: int = 0
@@ -100,7 +104,9 @@ class SamplingConfig:
         one_of("sampling.sampler", self.sampler, ("euler", "heun", "multistep", "ddim", "ancestral"))
         one_of("sampling.times", self.times, ("uniform", "logistic"))
         at_least("sampling", self, "noise", 0)
-        at_least("sampling", self, "long_waves", 0)
+        for key, factor in self._waves():
+            if factor < 0:
+                raise ValueError(f"sampling.{key} is {factor}, expected at least 0.")
         at_least("sampling", self, "memory", 0)
         at_least("sampling", self, "blend", 0)
         at_least("sampling", self, "spread", 0, strictly=True)
@@ -110,3 +116,16 @@ class SamplingConfig:
                 f"sampling.steps is {self.steps} and sampling.tile_batch {self.tile_batch}, expected at "
                 "least 1 step and at least 2 windows."
             )
+
+    def check(self, variables: Sequence[str]) -> None:
+        """Raises ValueError where waves of another variable than these are named."""
+        for key, _ in self._waves():
+            waves, _, name = key.partition(".")
+            if name and name not in variables:
+                raise ValueError(f"sampling.{waves} names '{name}', expected some of {', '.join(variables)}.")
+
+    def _waves(self) -> Iterator[tuple[str, float]]:
+        """Factors on waves, by key."""
+        for key in ("long_waves", "short_waves"):
+            of = getattr(self, key)
+            yield from ((f"{key}.{name}", x) for name, x in of.items()) if isinstance(of, Mapping) else ((key, of),)
