@@ -415,15 +415,17 @@ def evaluate(run: Run, overrides: Overrides = None) -> None:
 
 @app.command()
 def restart(run: Run, overrides: Overrides = None) -> None:
-    """Write a generated state as a file from which NEMO or neXtSIM_DG starts.
+    """Write a generated state as a file from which NEMO, neXtSIM_DG or classic neXtSIM starts.
 
     \b
     states=FILE             what `halocline sample` or `forecast` wrote (required)
-    output=FILE             file to write; per rank: FILE_0000.nc, … (required)
+    output=FILE             file to write; per rank: FILE_0000.nc, …; of classic
+                            neXtSIM field_NAME, with mesh_NAME (required)
     member=0                which of the states
     hours=H                 which time of a forecast, from its start (the last)
     like=RESTART            restart of the same configuration: grid, step and
-                            date to go on from (default: NEMO's namelist)
+                            date to go on from (default: NEMO's namelist); of
+                            classic neXtSIM its field_NAME, beside mesh_NAME
     calendar=360_day        the model's: 360_day, noleap or standard
     velocity=generated      generated, balanced (no column gains water from it),
                             geostrophic (by T, S, sea level), or rest

@@ -165,6 +165,17 @@ def test_vectors_at_cell_centres_turn_like_arrows(number):
     np.testing.assert_array_equal(np.stack(found), np.einsum("ab,bji->aji", TURNS[number], placed))
 
 
+@pytest.mark.parametrize("number", NUMBERS)
+def test_stress_turns_like_the_products_of_two_arrows(number):
+    names = ("stress_xx", "damage", "stress_xy", "stress_yy")
+    symmetry = ChannelSymmetry.for_channels(Channels.build(names, box_grid(1, NJ, NI)))
+    arrow = np.array([0.3, -1.7])  # along i and j
+    x = np.stack([np.full((NJ, NI), v) for v in (arrow[0] ** 2, 0.5, arrow[0] * arrow[1], arrow[1] ** 2)])
+    turned = symmetry.apply(torch.as_tensor(x), number).numpy()
+    i, j = TURNS[number] @ arrow
+    np.testing.assert_allclose(turned[:, 0, 0], [i * i, 0.5, i * j, j * j], rtol=1e-15)
+
+
 def test_velocities_of_a_state_are_partners_level_by_level():
     channels = Channels.build(("temperature", "velocity_v", "ice_u", "velocity_u", "ice_v"), box_grid(2, 5, 5))
     symmetry = ChannelSymmetry.for_channels(channels)

@@ -22,6 +22,7 @@ _UNITS = {
     "1": {"1", "fraction", "-"},
     "kg/kg": {"kg/kg", "kg kg-1", "kg.kg-1", "kg kg^-1", "1"},
     "K": {"k", "kelvin"},
+    "Pa": {"pa", "n/m2", "n m-2", "n m^-2", "n/m^2"},
 }  # fmt: skip
 
 

@@ -19,16 +19,20 @@ import numpy as np
 
 from halocline.io.atomic import atomic_paths
 
-__all__ = ["ELEMENT_NAMES", "read_records", "replace_ice", "write_records"]
+__all__ = ["ELEMENT_NAMES", "STRESS", "read_records", "replace_ice", "write_records"]
 
 TYPES: dict[str, np.dtype] = {"int": np.dtype(np.int32), "float": np.dtype(np.float32), "double": np.dtype(np.float64)}
 COUNT = np.dtype(np.int32)
+
+STRESS = {"stress_xx": "M_sigma_0", "stress_yy": "M_sigma_1", "stress_xy": "M_sigma_2"}
+"""Record of each component of the stress."""
 
 ELEMENT_NAMES = {
     "concentration": "M_conc",
     "thickness": "M_thick",
     "snow": "M_snow_thick",
     "damage": "M_damage",
+    **STRESS,
 }
 """Record of each variable that lies on triangles."""
 
@@ -117,8 +121,8 @@ def replace_ice(records: Mapping[str, np.ndarray], fields: Mapping[str, np.ndarr
 
     Arguments:
         records: Of a `field_` file.
-        fields: Any of concentration, thickness, snow, damage (0 intact) on triangles, shape (element), in the order
-            of the mesh.
+        fields: Any of concentration, thickness, snow, damage (0 intact) and components of the stress [Pa] on
+            triangles, shape (element), in the order of the mesh.
 
     Raises:
         ValueError: A field is unknown, not finite, or of another size than its record, or the restart lacks it.
@@ -139,7 +143,7 @@ def replace_ice(records: Mapping[str, np.ndarray], fields: Mapping[str, np.ndarr
                 f"{name} has shape {np.shape(x)} and {int((~np.isfinite(x)).sum())} values that are not finite, "
                 f"expected {old.shape} finite ones: give one value for each triangle."
             )
-        changed[record] = np.clip(x, *LIMITS[name]).astype(old.dtype)
+        changed[record] = np.clip(x, *LIMITS.get(name, (-np.inf, np.inf))).astype(old.dtype)
     ice = [ELEMENT_NAMES[name] for name in ("concentration", "thickness", "snow")]
     if {"concentration", "thickness"} & set(fields) and all(record in changed for record in ice):
         bare = (changed[ice[0]] == 0.0) | (changed[ice[1]] == 0.0)

@@ -1,4 +1,4 @@
-"""`halocline restart`: a generated state as a restart file from which NEMO starts, or a start file of neXtSIM_DG."""
+"""`halocline restart`: a generated state as a file from which NEMO, neXtSIM_DG or classic neXtSIM starts."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from halocline.io.calendar import CALENDARS
 from halocline.io.forecast_file import is_forecast, read_forecast_state
 from halocline.io.nemo import read_states, write_restart
 from halocline.io.nextsim import write_start
+from halocline.io.nextsim_classic_start import is_classic, write_classic_start
 from halocline.mesh.communicator import Communicator, Serial
 from halocline.mesh.grid import Grid
 from halocline.run.balance import FLOW_OF_ICE, Choice, flow_of, start_on_grid
@@ -70,7 +71,7 @@ def restart(run: Path, arguments: Sequence[str], comm: Communicator | Serial) ->
         data, grid = generator.config.data, generator.grid
         fields, month = read_chosen(options, data.variables, grid)
         if flow_of(fields) == FLOW_OF_ICE:
-            written = [write_ice(fields, grid, options)]
+            written = write_ice(fields, grid, options)
         else:
             written = write_ocean(fields, generator, options, month)
         print("\n".join(f"written: {path}" for path in written), flush=True)
@@ -128,8 +129,10 @@ def write_ocean(
     )
 
 
-def write_ice(fields: Mapping[str, np.ndarray], grid: Grid, options: RestartOptions) -> Path:
-    """Writes a start file of neXtSIM_DG; see `write_start`.
+def write_ice(fields: Mapping[str, np.ndarray], grid: Grid, options: RestartOptions) -> list[Path]:
+    """Writes a start file of neXtSIM_DG, or a restart of classic neXtSIM if the example is one.
+
+    See `write_start` and `write_classic_start`.
 
     Raises:
         ValueError: There is no example, or a velocity or sea level is asked for that ice does not have.
@@ -138,8 +141,14 @@ def write_ice(fields: Mapping[str, np.ndarray], grid: Grid, options: RestartOpti
     if not options.like:
         raise ValueError(
             "like is missing, expected a start or restart file of the configuration, whose coordinates and "
-            "temperatures the start file of neXtSIM_DG needs: name it."
+            "temperatures the start file of neXtSIM_DG needs, or the field_ file of a restart of classic neXtSIM: name "
+            "it."
         )
-    left_out = FLOW_OF_ICE if options.velocity == "rest" else ()
-    ice = {name: x for name, x in fields.items() if name not in left_out}
-    return write_start(Path(options.output), ice, grid, like=Path(options.like))
+    ice, at_rest = dict(fields), options.velocity == "rest"
+    if is_classic(options.like):
+        if at_rest:  # what is left out would be the example's
+            ice |= {name: np.zeros_like(fields["concentration"]) for name in FLOW_OF_ICE}
+        return write_classic_start(options.output, ice, grid, like=options.like)
+    if at_rest:
+        ice = {name: x for name, x in ice.items() if name not in FLOW_OF_ICE}
+    return [write_start(Path(options.output), ice, grid, like=Path(options.like))]

@@ -10,6 +10,9 @@ under a flip along i: what was the west face of a cell, which belonged to its ne
 windows come with one cell more on every side than they leave with. Transposition exchanges u and v, and with them U and
 V points: u'(j, i) = v(i, j).
 
+A tensor at cell centres has the components xx, yy and xy: each flip turns the sign of xy, transposition exchanges xx
+and yy.
+
 Where an odd number of the three is done the picture is a mirror image: vorticity changes its sign, and the Coriolis
 parameter must, so the flow is one of the other hemisphere. A network must be told which symmetry it sees.
 """
@@ -17,7 +20,7 @@ parameter must, so the flow is one of the other hemisphere. A network must be to
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -72,7 +75,8 @@ class ChannelSymmetry:
 
     Attributes:
         points: Point of the C-grid of each channel.
-        along: Axis along which a channel is a component of a vector: "i", "j", or "" for scalars.
+        along: Axis along which a channel is a component of a vector: "i", "j", "ij" for xy of a tensor, or "" for
+            scalars, xx and yy.
         partners: Channel that takes the place of each under transposition: itself, the other component, the same
             quantity on the other faces, or -1 for none.
     """
@@ -114,14 +118,16 @@ class ChannelSymmetry:
     def for_channels(cls, channels: Channels) -> ChannelSymmetry:
         """Describes the channels of a state; a component whose other is not there cannot be transposed."""
         places = {(c.variable.name, c.level): c.index for c in channels.channels}
-        others = {"u": "v", "v": "u"}
-        partners = []
+        others = {"u": "v", "v": "u", "xx": "yy", "yy": "xx"}
+        partners, mixed = [], []
         for channel in channels.channels:
             row = channel.variable
             stem, _, axis = row.name.rpartition("_")
             partner = places.get((f"{stem}_{others.get(axis)}", channel.level), NONE)
-            partners.append(partner if row.sign < 0 or row.point in "UV" else channel.index)
-        return cls.build(channels.points, channels.signs, partners)
+            partners.append(partner if row.sign < 0 or row.point in "UV" or axis in ("xx", "yy") else channel.index)
+            mixed.append(axis == "xy")
+        built = cls.build(channels.points, channels.signs, partners)
+        return replace(built, along=tuple("ij" if xy else a for xy, a in zip(mixed, built.along, strict=True)))
 
     def apply(self, x: Tensor, number: int) -> Tensor:
         """Turns windows.
@@ -157,8 +163,8 @@ class ChannelSymmetry:
         ]
 
     def _sign(self, channel: int, number: int) -> int:
-        bit = {"i": FLIP_I, "j": FLIP_J, "": 0}[self.along[channel]]
-        return -1 if number & bit else 1
+        flips = (number & bit for bit, axis in ((FLIP_I, "i"), (FLIP_J, "j")) if axis in self.along[channel])
+        return -1 if sum(map(bool, flips)) % 2 else 1
 
     def _transposed(self, x: np.ndarray) -> np.ndarray:
         if NONE in self.partners:

@@ -95,6 +95,20 @@ _TABLE = (
         "ice_v", "V", -1, "2d", "m/s", (-10.0, 10.0), "vice", "v_ice", "", "siv",
         "sea ice velocity along j, at V points", "sea_ice_y_velocity",
     ),
+    # Internal stress, averaged over the thickness; components of a tensor along the grid's axes. A half turn, as across
+    # the fold, leaves them as they are.
+    Variable(
+        "stress_xx", "T", 1, "2d", "Pa", (-math.inf, math.inf), "", "", "", "sigma_11",
+        "internal stress of sea ice along i on a face across i", "",
+    ),
+    Variable(
+        "stress_yy", "T", 1, "2d", "Pa", (-math.inf, math.inf), "", "", "", "sigma_22",
+        "internal stress of sea ice along j on a face across j", "",
+    ),
+    Variable(
+        "stress_xy", "T", 1, "2d", "Pa", (-math.inf, math.inf), "", "", "", "sigma_12",
+        "internal stress of sea ice along i on a face across j", "",
+    ),
     # Forcing: told to a forecast, never generated.
     Variable(
         "wind_u", "T", -1, "2d", "m/s", (-100.0, 100.0), "", "", "", "uas",
