@@ -15,12 +15,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from rich.console import Console
-from torch import Tensor
 
 from halocline.io.models import StateSource, open_states
 from halocline.io.nemo import States
-from halocline.mesh.communicator import Serial
-from halocline.mesh.layout import Layout
 from halocline.run.coherence import measure_coherence, print_coherence, write_coherence
 from halocline.run.config import apply_overrides, parse_overrides
 from halocline.run.forecast_maps_figure import Example
@@ -29,8 +26,8 @@ from halocline.run.forecast_score_baselines import Baselines, Training, add_base
 from halocline.run.forecast_score_cases import Case
 from halocline.run.forecast_score_drift import DRIFT_HOURS
 from halocline.run.forecast_scores import score_forecasts
-from halocline.run.forecast_step import Stepper
 from halocline.run.generator import Generator
+from halocline.run.hindcast import ensemble
 from halocline.run.progress import Reporter
 from halocline.run.run_folder import load_generator
 
@@ -76,25 +73,8 @@ class Entry:
 
 def make(entry: Entry, run: dict[str, np.ndarray], first: int, every: int, lead: float, steps: int, seed: int) -> dict:
     """Makes the members of a forecast of one start, variable to shape (member, time, nj, ni)."""
-    generator = entry.generator
-    names, forcing = generator.config.data.variables, generator.config.data.forcing
-    layout = Layout.build(generator.lattice, Serial())
-    stepper = Stepper.build(generator, layout)
-    start = layout.cut(np.stack([run[name][first] for name in names]))
-    x = torch.where(stepper.mask, torch.as_tensor(start).float(), 0)
-    x = x.expand(entry.members, *x.shape).contiguous()
-    made = [whole(x, layout)]
-    for n in range(steps):
-        told = [np.stack([run[name][first + (n + k) * every] for name in forcing]) for k in (0, 1)]
-        x = stepper(x, told, lead, n, seed, range(entry.members))
-        made.append(whole(x, layout))
-    stacked = np.stack(made, axis=1)
-    return {name: stacked[:, :, channel] for channel, name in enumerate(names)}
-
-
-def whole(x: Tensor, layout: Layout) -> np.ndarray:
-    """Members on the whole grid, shape (member, channel, nj, ni)."""
-    return np.asarray(layout.collect(x))
+    cut = {name: x[first : first + steps * every + 1 : every] for name, x in run.items()}
+    return ensemble(entry.generator, cut, lead, entry.members, seed)
 
 
 def starts(arguments: argparse.Namespace, data: Trajectories) -> tuple[int, list[tuple[int, int]]]:

@@ -388,6 +388,34 @@ def forecast(run: Run, overrides: Overrides = None) -> None:
 
 
 @app.command()
+def calibrate(run: Run, overrides: Overrides = None) -> None:
+    """Make ensembles of forecasts spread as they err, and as rough as the model is.
+
+    Round by round makes ensembles from states of runs of the model, and changes
+    the factors on long and short waves of each variable's noise by what spread
+    and smallest scales are too much or too little. Leaves a run folder with the
+    same weights and the factors of the best round. Ranks under mpirun share the
+    starts; any number of them finds the same factors.
+
+    \b
+    output=FOLDER           run folder to write (required)
+    states=FILES            runs of the model with forcing (the training's)
+    trajectories=[N,N]      which of them, from 0 (those held out): what was
+                            trained on errs too little, and what is
+                            calibrated on does not test
+    starts=4                in each, spread evenly
+    lead=12                 hours of a step
+    steps=10                of each forecast
+    members=8               of an ensemble
+    rounds=5                to make
+    seed=0                  integer in [0, 2^32)
+    """
+    from halocline.run.calibration import calibrate as job
+
+    launch(lambda comm: job(run, overrides or [], comm))
+
+
+@app.command()
 def evaluate(run: Run, overrides: Overrides = None) -> None:
     """Compare generated with reference states: profiles, maps, spectra, water masses, stability.
 

@@ -35,6 +35,7 @@ from case import (
 from halocline.io.nemo import read_member, write_restart, write_states
 from halocline.io.store import save_grid
 from halocline.mesh.grid import Grid, box_grid
+from halocline.run.calibration import CalibrationOptions
 from halocline.run.checkpoints import find_checkpoint, write_manifest
 from halocline.run.config import DataConfig, LatticeConfig, RunConfig, SamplingConfig
 from halocline.run.evaluate import EvaluateOptions
@@ -497,6 +498,7 @@ def test_help_names_options(job: str, words: tuple[str, ...]):
 OPTIONS = {
     "train": (RunConfig,), "sample": (SampleOptions,), "forecast": (ForecastOptions,), "restart": (RestartOptions,),
     "evaluate": (EvaluateOptions, ForecastEvaluation),  # of states, and of forecasts
+    "calibrate": (CalibrationOptions,),
 }  # fmt: skip
 LISTS = {"months=[1,…,12]": "months=[1,2,3,4,5,6,7,8,9,10,11,12]"}
 
