@@ -370,8 +370,8 @@ def forecast(run: Run, overrides: Overrides = None) -> None:
     sampling.noise=1        standard deviation that samples start from, and
     sampling.long_waves=1   factor on its long waves: more spread; likewise. Or
                             by variable: sampling.long_waves.damage=2 ...
-    sampling.short_waves=1  factor on the others, likewise: less than 1 makes
-                            small scales smoother
+    sampling.short_waves=1  factor on its waves of two or three cells, likewise:
+                            less than 1 makes members smoother
     sampling.memory=0       hours after which they are forgotten: more spread the
                             longer the forecast; likewise
     sampling.blend=0        cells on either side of the edge of a tile over which

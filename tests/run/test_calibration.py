@@ -43,8 +43,8 @@ def asked(run: Path, output: Path, *arguments: str) -> tuple[str, ...]:
     ("ratios", "fine", "long", "short"),
     [
         ((1.25, 0.8), (1.0, 1.0), 1.5, 0.8),  # right in the mean over leads
-        ((1.2, 1.2), (1.44, 1.44), 1.5 / 1.2, 0.8 / 1.2),  # energy is a square
-        ((0.5, 0.5, NAN), (NAN, NAN), 3.0, 0.8),
+        ((1.2, 1.2), (1.44, 1.44), 1.5 / 1.2**0.6, 0.8 / 1.2**0.6),  # energy is a square
+        ((0.5, 0.5, NAN), (NAN, NAN), 1.5 * 2**0.6, 0.8),
         ((0.01,), (1e9,), 3.0, 0.4),  # by a factor of two at most
         ((0.01,), (1e-9,), 3.0, 1.6),
     ],

@@ -51,7 +51,8 @@ def test_each_wave_grows_by_the_response_of_the_smoothing(waves: int, halo: int)
     k, r = 2 * np.pi * waves / N, min(halo, 4)
     response = (sum(np.cos(k * d) for d in range(-r, r + 1)) / (2 * r + 1)) ** 2
     assert np.allclose(amplified(wave(waves), 1.6, halo=halo), (1 + 0.6 * response) * wave(waves), atol=1e-6)
-    expected = (0.7 + 0.9 * response) * wave(waves)
+    narrow = ((1 + 2 * np.cos(k)) / 3) ** 2
+    expected = (1 - 0.3 * (1 - narrow) + 0.6 * response) * wave(waves)
     assert np.allclose(amplified(wave(waves), 1.6, halo=halo, short=0.7), expected, atol=1e-6)
     assert response > 0.9 if waves == 1 else response < 0.9
 
@@ -60,6 +61,8 @@ def test_tiles_make_no_difference_and_factor_one_none_at_all() -> None:
     field = np.random.default_rng(0).standard_normal((N, N)).astype(np.float32)
     assert np.array_equal(amplified(field, 1.4, 16), amplified(field, 1.4, 32))
     assert np.array_equal(amplified(field, 1.0), field)
+    assert np.array_equal(amplified(field, 1.0, 16, short=0.6), amplified(field, 1.0, 32, short=0.6))
+    assert np.array_equal(amplified(field, 1.3, 16, short=0.6), amplified(field, 1.3, 32, short=0.6))
 
 
 def test_each_variable_has_its_factors_and_one_that_is_not_named_has_one() -> None:

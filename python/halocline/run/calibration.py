@@ -4,12 +4,12 @@ A forecast starts its samples from noise whose long and short waves are scaled b
 round ensembles are made from states of runs of the model, and scored; for each variable then
 
 .. math::
-    f \leftarrow f \, e^{-\overline{\ln (\sigma / e)}}, \qquad s \leftarrow s \, e^{-\overline{\ln (E / E_m)} / 2}
+    f \leftarrow f \, e^{-a \overline{\ln (\sigma / e)}}, \qquad s \leftarrow s \, e^{-a \overline{\ln (E / E_m)} / 2}
 
 with the factors f on long and s on short waves, the ratio of spread :math:`\sigma` to error e, that of the energy E at
-the smallest scales to the model's, and means over all leads. Steps are bounded, and so are the factors: where chance
-has no part in what is wrong no noise will mend it. Of all rounds the one is kept whose logarithms are the smallest, in
-the mean over variables and leads of their amounts.
+the smallest scales to the model's, and means over all leads; a = 0.6, since variables answer to each other's noise,
+too. Steps are bounded, and so are the factors: where chance has no part in what is wrong no noise will mend it. Of all
+rounds the one is kept whose logarithms are the smallest, in the mean over variables and leads of their amounts.
 
 Reference: Fortin et al., 2014, Why should ensemble spread match the RMSE of the ensemble mean?
 """
@@ -42,8 +42,9 @@ __all__ = ["CalibrationOptions", "Waves", "calibrate", "next_waves"]
 LONG, SHORT = (0.25, 4.0), (0.4, 2.0)
 """Least and largest factor."""
 
+RELAXATION = 0.6
 STEP = math.log(2.0)
-"""Largest change of a factor's logarithm in a round."""
+"""a, and the largest change of a factor's logarithm in a round."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ def next_waves(waves: Waves, scores: Mapping[str, VariableScores]) -> Waves:
 
 def _moved(factor: float, ratios: Sequence[float], power: float, limits: tuple[float, float]) -> float:
     logs = _logs(ratios)
-    step = -power * float(logs.mean()) if len(logs) else 0.0
+    step = -RELAXATION * power * float(logs.mean()) if len(logs) else 0.0
     moved = factor * math.exp(min(max(step, -STEP), STEP))
     return round(min(max(moved, limits[0]), limits[1]), 3)
 

@@ -1,22 +1,23 @@
 r"""Noise whose long waves and short waves are scaled apart, and whose long ones are remembered, variable by variable.
 
 A network that has learned from few trajectories is surer of what follows than it should be, above all of the large
-scales: the long waves of the noise that a sample starts from are amplified, by f. Of the small scales it takes some for
-chance that are none, such as those of damage where the ice is broken and the model's damage is smooth; there the short
-waves are damped, by s, and where a sample is too smooth (drift) amplified. The errors of a network, moreover, are alike
+scales: the long waves of the noise that a sample starts from are amplified, by f. Of the smallest scales it takes some
+for chance that are none, such as those of damage where the ice is broken and the model's damage is smooth: there the
+shortest waves are damped, by s. The errors of a network, moreover, are alike
 from one step to the next, so that those of what it adds up (thickness, snow) grow in proportion to time, where noise
 that is new in every step spreads members only as its square root. With a memory T the long waves of step n are
 therefore not those of its own noise :math:`z_n` but those of :math:`m_n`, whose variance is the same:
 
 .. math::
-    z_n' = s z_n + K K (f m_n - s z_n), \qquad
+    z_n' = z_n + (s - 1) (z_n - k k z_n) + K K (f m_n - z_n), \qquad
     m_n = \rho\, m_{n-1} + \sqrt{1 - \rho^2}\, z_n, \quad m_0 = z_0, \quad \rho = e^{-\tau / T},
 
 .. math::
     (K z)(j, i) = \frac{1}{(2 r + 1)^2} \sum_{|d_j|, |d_i| \le r} z(j + d_j, i + d_i)
 
-with :math:`\tau` the lead and r = 4 cells, or the width of the halo where that is less. K K leaves waves of more than
-some ten r as they are, which thus grow by the factor f, and takes away those of less than 2 r, which grow by s. Land
+with :math:`\tau` the lead and r = 4 cells, or the width of the halo where that is less; k is K with r = 1. K K leaves
+waves of more than some ten r as they are, which thus grow by the factor f, and takes away those of less than 2 r; of
+waves of 2 and 3 cells k k leaves a ninth and nothing, so that these grow by some s, those of 10 cells hardly. Land
 counts as zero.
 
 Reference: Palmer et al., 2009, Stochastic parametrization and model uncertainty (ECMWF Technical Memorandum 598), for
@@ -35,8 +36,8 @@ from halocline.mesh.halo import HaloPlan
 
 __all__ = ["LongWaves", "factors"]
 
-PASSES = 2  # of K
-WIDEST = 4  # r
+PASSES = 2  # of K and of k
+WIDEST, NARROW = 4, 1  # r of both
 
 
 def factors(of: float | Mapping[str, float], variables: Sequence[str]) -> Tensor:
@@ -82,14 +83,18 @@ class LongWaves:
             hours: Lead.
             of: What the noise belongs to, such as seed and members.
 
-        Collective: yes, two halo exchanges; none where f and s are 1 and nothing is remembered.
+        Collective: yes, two halo exchanges for the long waves and two for the short; none where nothing is changed.
         """
         z = draw(step)
-        if self._width == 0 or (bool((self._long == 1).all() & (self._short == 1).all()) and not self._memory):
+        if self._width == 0:
             return z
+        changed = z
+        if not bool((self._short == 1).all()):
+            changed = z + (self._short - 1) * (z - self._smooth(z, NARROW))
+        if bool((self._long == 1).all()) and not self._memory:
+            return changed
         slow = self._recall(draw, z, step, hours, (of, hours)) if self._memory else z
-        z = self._short * z
-        return z + self._smooth(self._long * slow - z)
+        return changed + self._smooth(self._long * slow - z, min(self._width, WIDEST))
 
     def _recall(self, draw: Callable[[int], Tensor], z: Tensor, step: int, hours: float, of: Hashable) -> Tensor:
         rho = math.exp(-hours / self._memory)
@@ -101,8 +106,7 @@ class LongWaves:
         self._of, self._step = of, step
         return self._remembered
 
-    def _smooth(self, x: Tensor) -> Tensor:
-        r = min(self._width, WIDEST)
+    def _smooth(self, x: Tensor, r: int) -> Tensor:
         beyond = self._width - r
         for _ in range(PASSES):
             filled = self._halo.fill(x)

@@ -26,7 +26,7 @@ class SamplingConfig:
         long_waves: Factor on the waves of that noise that are longer than some forty cells, in forecasts: more than 1
             spreads an ensemble wider and leaves its small scales as they are; see `run.long_waves`. One for all
             variables, or by name, 1 where there is none.
-        short_waves: Factor on all other waves of it, likewise: less than 1 makes small scales smoother.
+        short_waves: Factor on its waves of two or three cells, likewise: less than 1 makes members smoother.
         memory: Hours after which a forecast has forgotten these waves: more than 0 spreads an ensemble wider the
             longer it runs, and leaves its first step as it is.
         spread: Factor on the spread of a first guess, in forecasts that have one: more than 1 spreads an ensemble wider
