@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from halocline.flow.networks.aligned import AlignedLinear
+from halocline.flow.networks.silu import silu
 
 __all__ = ["Attention", "Block", "Trunk", "normalise"]
 
@@ -107,7 +108,7 @@ class Perceptron(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         signal, gate = self.enter(x).chunk(2, dim=-1)
-        return self.out(signal * functional.silu(gate))
+        return self.out(signal * silu(gate))
 
 
 class Block(nn.Module):

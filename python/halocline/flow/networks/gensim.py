@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from halocline.flow.networks.blocks import Attention, Block, Trunk, normalise
+from halocline.flow.networks.silu import SiLU, silu
 
 __all__ = ["GenSIMConfig", "GenSIMNetwork", "evaluate_on_tiles", "load_gensim"]
 
@@ -130,7 +131,7 @@ class GenSIMNetwork(nn.Module):
         """
         patch = self.config.patch
         told = {"time": pseudo_time, "attitude": attitude, "resolution": resolution.log()}
-        embedding = functional.silu(torch.stack([self.embed[name](value) for name, value in told.items()]).sum(dim=0))
+        embedding = silu(torch.stack([self.embed[name](value) for name, value in told.items()]).sum(dim=0))
         # A channel of ones, before land is masked: a bias for water only.
         water = functional.pad(x, (0, 0, 0, 0, 0, 1), value=1.0) * mask
         where, wet = functional.avg_pool2d(mesh, patch), functional.max_pool2d(mask, patch)
@@ -142,7 +143,7 @@ class GenSIMNetwork(nn.Module):
 
 
 def _embedder(inputs: int, size: int, scale: float) -> nn.Sequential:
-    return nn.Sequential(RandomWaves(inputs, size, scale), nn.Linear(size, size), nn.SiLU(), nn.Linear(size, size))
+    return nn.Sequential(RandomWaves(inputs, size, scale), nn.Linear(size, size), SiLU(), nn.Linear(size, size))
 
 
 def evaluate_on_tiles(

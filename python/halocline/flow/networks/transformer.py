@@ -20,6 +20,7 @@ from torch.nn import functional
 
 from halocline.flow.networks.aligned import AlignedLinear
 from halocline.flow.networks.blocks import Attention, Block, Trunk, normalise
+from halocline.flow.networks.silu import SiLU, silu
 from halocline.flow.networks.unet import TimeFeatures
 
 __all__ = ["Transformer", "TransformerConfig"]
@@ -95,9 +96,9 @@ class Transformer(nn.Module):
         self.time = TimeFeatures()
         self.embed = nn.Sequential(
             AlignedLinear(2 * len(self.time.frequencies) + conditions, size),
-            nn.SiLU(),
+            SiLU(),
             AlignedLinear(size, size),
-            nn.SiLU(),
+            SiLU(),
         )
         self.enter = nn.Linear((channels + static + config.cell_features) * PATCH**2, width, bias=False)
         self.trunk = Trunk(self._block, config.blocks, width, size, balance=0.5)
@@ -138,7 +139,7 @@ class Transformer(nn.Module):
         wet = functional.max_pool2d(mask, PATCH).flatten(2).transpose(1, 2)
         tokens = self.trunk(self.enter(patches).float(), positions(x), wet, embedding)
         gain = (1 + self.gate(embedding)).unsqueeze(1)
-        tokens = self.leave(functional.silu(normalise(tokens).to(gain.dtype) * gain))
+        tokens = self.leave(silu(normalise(tokens).to(gain.dtype) * gain))
         rows, columns = x.shape[-2] // PATCH, x.shape[-1] // PATCH
         return functional.pixel_shuffle(tokens.transpose(1, 2).unflatten(2, (rows, columns)), PATCH) * mask
 

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from halocline.flow.networks.aligned import AlignedLinear
+from halocline.flow.networks.silu import SiLU, silu
 
 __all__ = ["UNet", "UNetConfig"]
 
@@ -89,10 +90,10 @@ class Block(nn.Module):
                 nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        h = self.conv_in(functional.silu(self.norm_in(x)))
+        h = self.conv_in(silu(self.norm_in(x)))
         gain, shift = self.modulation(embedding)[:, :, None, None].chunk(2, dim=1)
         h = self.norm_out(h) * (1 + gain) + shift
-        return self.skip(x) + self.conv_out(functional.silu(h))
+        return self.skip(x) + self.conv_out(silu(h))
 
 
 class Stage(nn.Module):
@@ -153,9 +154,9 @@ class UNet(nn.Module):
         self.time = TimeFeatures()
         self.embed = nn.Sequential(
             AlignedLinear(2 * len(self.time.frequencies) + conditions, size),
-            nn.SiLU(),
+            SiLU(),
             AlignedLinear(size, size),
-            nn.SiLU(),
+            SiLU(),
         )
         self.enter = nn.Conv2d(channels + inputs, widths[0], 3, padding=1)
         self.down = nn.ModuleList(Stage(w, w, size, blocks) for w in widths)
@@ -193,7 +194,7 @@ class UNet(nn.Module):
         embedding = self.embed(torch.cat([self.time(t), conditions], dim=1))
         h = torch.cat([x, per_cell], dim=1).contiguous(memory_format=torch.channels_last)
         h = self._trunk(self.enter(h), embedding)
-        h = functional.silu(self.norm(h))
+        h = silu(self.norm(h))
         return self.leave(torch.cat([h, per_cell.to(h.dtype)], dim=1))
 
     def _per_cell(self, static: Tensor, cells: Tensor) -> Tensor:
