@@ -81,6 +81,27 @@ def test_what_is_ambiguous_is_refused(write):
         read_states(write(), ("air_temperature",), grid)
 
 
+def test_vectors_that_point_east_and_north_are_refused(write):
+    path = write()
+    grid = read_moorings_grid(path)
+    with netCDF4.Dataset(path, "a") as file:
+        file.source = "neXtSIM model fields"
+        file.createVariable("Polar_Stereographic_Grid", "i4").false_easting = np.float32(1.0)
+    assert len(read_states(path, ICE, grid)) == 3
+    with netCDF4.Dataset(path, "a") as file:
+        file["Polar_Stereographic_Grid"].false_easting = np.float32(0.0)
+    with pytest.raises(ValueError, match=r"ice_u \(siu of .*\) has a false_easting of 0: it points east and north"):
+        read_states(path, ICE, grid)
+    assert len(read_states(path, ICE[:4], grid)) == 3  # scalars have no axes
+    with netCDF4.Dataset(path, "a") as file:
+        file.source = "something else"  # whose false easting is what CF says, metres
+    assert len(read_states(path, ICE, grid)) == 3
+    with netCDF4.Dataset(path, "a") as file:
+        file["siv"].standard_name = "northward_sea_ice_velocity"
+    with pytest.raises(ValueError, match=r"ice_v .* has northward_sea_ice_velocity"):
+        read_states(path, ICE, grid)
+
+
 def test_the_models_own_moorings(require):
     path = require("nextsim/classic/Moorings.nc")
     grid = read_moorings_grid(path)

@@ -31,7 +31,7 @@ from halocline.state.variables import Variable
 
 __all__ = ["holds_flat", "open_flat", "store_files"]
 
-CUBE = "datacube"
+CUBE, MOORINGS = "datacube", "neXtSIM model fields"
 NAMES: Mapping[str, tuple[str, ...]] = {
     "damage": ("sid", "damage"),
     "air_temperature": ("tas", "tus"),
@@ -58,19 +58,19 @@ class _Fields(ABC):
     Attributes:
         path: Of it.
         names: Of its variables.
+        source: What it says of where it comes from.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.names: tuple[str, ...] = ()
+        self.source = ""
 
     @abstractmethod
-    def attributes(self, name: str) -> dict[str, str]:
-        """Attributes of a variable."""
+    def attributes(self, name: str) -> dict[str, str]: ...
 
     @abstractmethod
-    def dimensions(self, name: str) -> tuple[str, ...]:
-        """Names of its dimensions."""
+    def dimensions(self, name: str) -> tuple[str, ...]: ...
 
     @abstractmethod
     def read(self, name: str, records: np.ndarray | None = None) -> np.ndarray:
@@ -85,6 +85,7 @@ class _Netcdf(_Fields):
         self._file = ModelFile(path)
         self.names = tuple(self._file.dimensions)
         with open_dataset(path) as dataset:
+            self.source = str(getattr(dataset, "source", ""))
             self._attributes = {
                 name: {key: str(x.getncattr(key)) for key in x.ncattrs()} for name, x in dataset.variables.items()
             }
@@ -108,6 +109,7 @@ class _Zarr(_Fields):
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         self._group = zarr.open_group(path, mode="r")
+        self.source = str(self._group.attrs.get("source", ""))
         arrays = dict(self._group.arrays())
         self._cube: dict[str, int] = {}
         if CUBE in arrays:
@@ -185,6 +187,8 @@ def open_flat(path: Path, grid: Grid) -> tuple[Stamps, Reader]:
     def read(row: Variable, records: np.ndarray) -> np.ndarray:
         name = _name(row, fields)
         where = f"{row.name} ({name} of {path})"
+        if row.sign < 0:
+            _check_axes(fields, name, where)
         x = _spread(fields, name, records, grid, where)
         x = np.where(np.abs(x) < MISSING, x, np.nan)[:, None]
         check_shape(row, x.shape[1:], grid, where)
@@ -222,6 +226,21 @@ def _name(row: Variable, fields: _Fields) -> str:
             "first."
         )
     return name
+
+
+def _check_axes(fields: _Fields, name: str, where: str) -> None:
+    """Refuses vectors that point east and north, where a file tells; Moorings tell by their false easting, of 0 or 1.
+
+    Raises:
+        ValueError: They do.
+    """
+    known = {fields.attributes(n).get("false_easting", "") for n in fields.names if fields.source == MOORINGS}
+    told = "a false_easting of 0" if known & {"0", "0.0"} else fields.attributes(name).get("standard_name", "")
+    if told.startswith(("a false_", "eastward_", "northward_")):
+        raise ValueError(
+            f"{where} has {told}: it points east and north, expected components along the axes of the grid: write "
+            "Moorings with moorings.false_easting=true, or turn the vectors first."
+        )
 
 
 def _spread(fields: _Fields, name: str, records: np.ndarray, grid: Grid, where: str) -> np.ndarray:
@@ -274,7 +293,7 @@ def _all(records: np.ndarray | None) -> np.ndarray | slice:
 
 
 def _decoded(x: np.ndarray, attributes: Mapping[str, object]) -> np.ndarray:
-    """Undoes what xarray does to numbers that it packs: fill value, scale, offset."""
+    """Undoes what xarray does to numbers that it packs."""
     scale, offset = (float(str(attributes.get(key, usual))) for key, usual in (("scale_factor", 1), ("add_offset", 0)))
     fill = attributes.get("_FillValue")
     missing = x == fill if isinstance(fill, (int, float)) else None
