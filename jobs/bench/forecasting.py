@@ -61,9 +61,8 @@ def untrained(config: RunConfig, grid: Grid, guided: bool = False) -> Generator:
     stored = Channels.build(config.data.stored, grid)
     noise = np.random.default_rng(0).standard_normal((2, stored.count, SIDE, SIDE))
     leads = torch.tensor(config.forecast.leads, dtype=torch.float64)
-    increments = Increments(
-        leads, torch.full((len(leads), stored.count), 0.05, dtype=torch.float64), torch.full((2, stored.count), 0.1)
-    )
+    scale = torch.full((len(leads), stored.count), 0.05, dtype=torch.float64)
+    increments = Increments(leads, scale, torch.full((2, stored.count), 0.1), scale, torch.ones(2, stored.count))
     standardisation = Standardisation.fit(stored, noise, grid, centre="level")
     none = Parameters.fit((), torch.zeros(2, 0))
     guess = None
