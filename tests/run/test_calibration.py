@@ -125,6 +125,21 @@ def test_first_round_is_kept_where_no_other_is_better(run: Path, tmp_path: Path,
     assert load_generator(tmp_path / "kept").config.sampling.long_waves == dict.fromkeys(NAMES, 1.0)
 
 
+def test_ensembles_of_which_nothing_can_be_told_are_an_error(run: Path, tmp_path: Path, monkeypatch) -> None:
+    from halocline.run import calibration
+
+    monkeypatch.setattr(calibration, "cost", lambda scores: np.inf)
+    result = here(*asked(run, tmp_path / "none"))
+    assert result.status == 1 and "No variable has a ratio of spread to error" in result.sentence
+    assert not (tmp_path / "none/generator.safetensors").exists()
+
+
+def test_output_that_cannot_be_written_is_refused_before_the_first_round(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    result = here(*asked(run, tmp_path / "file/run"))
+    assert result.status == 1 and "file/run" in result.sentence and "round 1" not in result.out
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

@@ -35,6 +35,7 @@ from halocline.run.forecast_score_means import VariableScores
 from halocline.run.forecast_scores import score_on_ranks
 from halocline.run.generator import Generator
 from halocline.run.hindcast import NAME, Hindcasts
+from halocline.run.outputs import make_folder
 from halocline.run.run_folder import load_generator, save_generator, start_run_folder
 
 __all__ = ["CalibrationOptions", "Waves", "calibrate", "next_waves"]
@@ -125,8 +126,8 @@ def calibrate(run: Path, arguments: Sequence[str], comm: Communicator | Serial) 
     Starts are dealt to ranks. The best so far is in the output folder after every round.
 
     Raises:
-        ValueError: The run makes no ensembles of forecasts; there are no such trajectories; or the output is the run or
-            a folder in which one trains.
+        ValueError: The run makes no ensembles of forecasts; there are no such trajectories; nothing can be told of the
+            ensembles; or the output is the run or a folder in which one trains.
         FileNotFoundError, OSError: A file is not there, or the output cannot be written.
 
     Collective: yes.
@@ -137,6 +138,8 @@ def calibrate(run: Path, arguments: Sequence[str], comm: Communicator | Serial) 
         generator = load_generator(run)
         check(run, generator, options)
         hindcasts = find(generator, options)
+        if comm.is_root:
+            make_folder(Path(options.output))  # now, and not after a round
     best, waves = math.inf, Waves.of(generator)
     for number in range(options.rounds):
         trial = waves.put(generator)
@@ -146,6 +149,11 @@ def calibrate(run: Path, arguments: Sequence[str], comm: Communicator | Serial) 
                 found = scores.variables[NAME]
                 here = cost(found)
                 tell(number, waves, found, here)
+                if math.isinf(here):
+                    raise ValueError(
+                        "No variable has a ratio of spread to error or of energies, expected some: the ensembles do "
+                        "not differ or do not err; take more members, other trajectories, or a trained run."
+                    )
                 if here < best:
                     best = here
                     leave(Path(options.output), trial)
