@@ -25,7 +25,7 @@ from halocline.flow.sampler import (
     MultistepSampler,
     Sampler,
 )
-from halocline.flow.times import ddpm_times, karras_times, logistic_times, uniform_times
+from halocline.flow.times import ddpm_times, karras_times, logistic_times, quadratic_times, uniform_times
 
 # Data N(1.3, 0.4^2) and one noise value: the flow ends at mean + deviation * noise.
 MEAN, DEVIATION, NOISE = 1.3, 0.4, 0.7
@@ -61,7 +61,7 @@ def inside(steps: int) -> tuple[float, ...]:
 
 
 @pytest.mark.parametrize("path", SMOOTH)
-@pytest.mark.parametrize("grid", [uniform_times, inside, logistic_times])
+@pytest.mark.parametrize("grid", [uniform_times, inside, logistic_times, quadratic_times])
 @pytest.mark.parametrize(
     ("kind", "order"), [(EulerSampler, 1), (HeunSampler, 2), (DDIMSampler, 1), (MultistepSampler, 2)]
 )
@@ -333,8 +333,9 @@ def test_wrong_sampler_arguments_are_errors() -> None:
 
 def test_grids_begin_and_end_where_they_say() -> None:
     path = VariancePreservingPath()
-    for grid in (uniform_times(7), logistic_times(7)):
+    for grid in (uniform_times(7), logistic_times(7), quadratic_times(7)):
         assert len(grid) == 8 and grid[0] == 1 and grid[-1] == 0
+    assert quadratic_times(4) == (1, 0.5625, 0.25, 0.0625, 0)
     karras = karras_times(path, 7)
     ratios = [float(path.sigma(t) / path.alpha(t)) for t in karras]
     # 1 - t has rounding 1e-16 and is 0.008 at the ratio 80.
@@ -360,7 +361,7 @@ def test_ddpm_times_have_the_published_betas() -> None:
 
 
 def test_grids_refuse_too_few_steps() -> None:
-    for build in (lambda: uniform_times(0), lambda: logistic_times(0)):
+    for build in (lambda: uniform_times(0), lambda: logistic_times(0), lambda: quadratic_times(0)):
         with pytest.raises(ValueError, match="at least 1, got 0"):
             build()
     with pytest.raises(ValueError, match="at least 2, got 1"):

@@ -25,6 +25,8 @@ class ForecastConfig:
             of how much that is (`flow.first_guess`). Their weights become part of the generator. Empty: none.
         stretched: Variables that are learned as the logarithm of what they lack to their upper bound
             (`state.stretching`): damage, or none.
+        state_noise: Largest white noise on the states that are told in training, of the root mean square change over
+            the lead (`run.pairs`): the network learns to take away what a forecast's own states carry. 0: none.
     """
 
     leads: tuple[float, ...] = ()
@@ -32,6 +34,7 @@ class ForecastConfig:
     deterministic: bool = False
     first_guess: str = ""
     stretched: tuple[str, ...] = ()
+    state_noise: float = 0.0
 
     def __post_init__(self) -> None:
         one_of("forecast.loss", self.loss, ("censored", "squared", "gaussian"))
@@ -41,6 +44,10 @@ class ForecastConfig:
             raise ValueError(
                 f"forecast.first_guess is '{self.first_guess}' with forecast.deterministic, expected none: what a "
                 "first guess leaves open is not deterministic; leave one of them out."
+            )
+        if not 0 <= self.state_noise <= 10:
+            raise ValueError(
+                f"forecast.state_noise is {self.state_noise}, expected 0 to 10 times the change over a lead; 0.5 suits."
             )
         if unknown := [name for name in self.stretched if name not in DISTANCE]:
             raise ValueError(f"forecast.stretched names '{unknown[0]}', expected names from {', '.join(DISTANCE)}.")

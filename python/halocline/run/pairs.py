@@ -3,7 +3,8 @@ r"""Batches for the training of forecasts: windows of two states a lead apart, a
 The network learns :math:`x_0 = (X(T + \tau) - X(T)) / s_\tau` (`halocline.run.increments`), stretched where
 the configuration says so (`halocline.run.learned_changes`). Per cell it is told :math:`X(T)`, standardised, and the
 forcing at T and at :math:`T + \tau`; per sample the lead and the parameters, but no season: a forecast runs on into
-years of which the states that were learned knew nothing.
+years of which the states that were learned knew nothing. `forecast.state_noise` roughens states that are told, as those
+are that a forecast has made itself (`draw_state_noise`): to take the noise away is part of the change.
 """
 
 from __future__ import annotations
@@ -25,9 +26,11 @@ from halocline.run.loader import Batch, Sample, WindowLoader, draw_noise
 from halocline.run.scale_windows import parameters_of
 from halocline.state.state import Standardisation
 
-__all__ = ["BoundsOfStates", "PairLoader", "Pair"]
+__all__ = ["BoundsOfStates", "Pair", "PairLoader", "draw_state_noise"]
 
 LEAD = (0, 0, 1, 1)  # where the counter of the draw of a lead begins, beside those of `loader`
+DISTURBED = (0, 0, 2, 1)  # the same of the noise on states
+RANGE = 30.0  # of its sizes
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,14 @@ class BoundsOfStates:
     def physical(self, x: Tensor) -> Tensor:
         """Turns standardised states, shape (..., channel, j, i), into physical ones, float64."""
         return x.double() * self.scale[:, None, None] + self.mean[:, None, None]
+
+    def standardised(self, x: Tensor) -> Tensor:
+        """Undoes `physical`, float32."""
+        return ((x - self.mean[:, None, None]) / self.scale[:, None, None]).float()
+
+    def clip(self, x: Tensor) -> Tensor:
+        """Moves physical states to the nearest that all physical bounds allow."""
+        return x.clamp(self.lowest[:, None, None], self.highest[:, None, None])
 
     def side(self, x: Tensor) -> Tensor:
         """Tells where standardised states, shape (sample, channel, j, i), lie on a bound: -1, 1 or 0, int8."""
@@ -124,15 +135,15 @@ class PairLoader(WindowLoader):
         )
         n, x1 = self._count, torch.from_numpy(after)
         lead = torch.tensor([pair.lead for pair in chosen])
-        given = self._bounds.physical(before[:, :n])
-        unit = self._learned.increments.scale[lead, :n, None, None]
-        x0 = self._learned.change(given, self._bounds.physical(x1[:, :n]), unit).float()
         numbers = [step * self._training.batch + k for k in part]
+        unit = self._learned.increments.scale[lead, :n, None, None]
+        given, standard = self._given(numbers, before[:, :n], unit, wet[:, :n])
+        x0 = self._learned.change(given, self._bounds.physical(x1[:, :n]), unit).float()
         t = stratified_times(self._seed, step, self._training.batch, part)
         z = draw_noise(self._seed, numbers, x0.shape[1:])
         if self._forecast.deterministic:
             t, z = torch.ones_like(t), torch.zeros_like(z)
-        state = torch.where(wet[:, :n], self._learned.told(given, before[:, :n]), 0)
+        state = torch.where(wet[:, :n], self._learned.told(given, standard), 0)
         told = torch.cat([static, state, before[:, n:], x1[:, n:]], dim=1)
         return Batch(
             x0=x0, z=z, t=t, wet=wet[:, :n], wet_count=total,
@@ -140,12 +151,44 @@ class PairLoader(WindowLoader):
             bounds=self._bounds.side(x1[:, :n]) if self._forecast.loss == "censored" else None,
         )  # fmt: skip
 
+    def _given(self, numbers: Sequence[int], before: Tensor, unit: Tensor, wet: Tensor) -> tuple[Tensor, Tensor]:
+        """States that samples are told, with their noise where there is any: physical, and standardised."""
+        given, most = self._bounds.physical(before), self._forecast.state_noise
+        if not most:
+            return given, before
+        noise = torch.stack([draw_state_noise(self._seed, n, most, before.shape[1:]) for n in numbers])
+        disturbed = self._bounds.clip(self._learned.apply(given, noise.double(), unit))
+        here = wet & (noise != 0)
+        return torch.where(here, disturbed, given), torch.where(here, self._bounds.standardised(disturbed), before)
+
     def _told(self, chosen: Sequence[Pair], lead: Tensor) -> Tensor:
         """Conditions per sample: lead, parameters, augmentation."""
         scales, symmetries = (torch.tensor([getattr(s, name) for s in chosen]) for name in ("scale", "symmetry"))
         extra = extra_conditions(self._training, scales, symmetries)
         parameters = self._parameters[[pair.record for pair in chosen]]
         return torch.cat([Increments.told(self._leads[lead]), parameters, extra], dim=1)
+
+
+def draw_state_noise(seed: int, sample: int, most: float, shape: Sequence[int]) -> Tensor:
+    r"""Draws white noise on the state that a sample is told, in units of its change, shape (channel, j, i).
+
+    .. math:: \epsilon_c = m \, 30^{-u_c} z_c, \qquad u_c \sim U(0, 1), \quad z_c \sim \mathcal N(0, I)
+
+    in every other sample, at random; the others have none. Sizes from m down to a thirtieth of it are equally likely on
+    a logarithmic scale, for each channel by itself, as nobody knows how much a forecast leaves in which variable.
+
+    Arguments:
+        seed, sample: What it is a function of.
+        most: m.
+        shape: Of the result.
+
+    Collective: no.
+    """
+    draws = np.random.Generator(np.random.Philox(key=[seed, sample], counter=DISTURBED))
+    if draws.random() < 0.5:
+        return torch.zeros(*shape)
+    size = most * RANGE ** -draws.random((shape[0], 1, 1), dtype=np.float32)
+    return torch.from_numpy(size * draws.standard_normal(tuple(shape), dtype=np.float32))
 
 
 def plain(pair: Pair, record: int) -> Sample:

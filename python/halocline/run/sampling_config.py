@@ -20,7 +20,8 @@ class SamplingConfig:
     Attributes:
         sampler: "euler", "heun", "multistep", "ddim" or "ancestral".
         steps: Steps from noise to data. Heun takes two evaluations a step but the last, the others one.
-        times: Where the steps lie in path time: "uniform", or "logistic" (shorter towards the data).
+        times: Where the steps lie in path time: "uniform", "logistic" (shorter towards the data) or
+            "quadratic" (shorter still: in forecasts as many values end on their bounds as do with far more steps).
         noise: Standard deviation of the noise that a sample starts from; more than 1 spreads an ensemble wider than the
             network has learned.
         long_waves: Factor on the waves of that noise that are longer than some forty cells, in forecasts: more than 1
@@ -102,7 +103,7 @@ class SamplingConfig:
                 "'multipliers': a noisy state has no stable columns."
             )
         one_of("sampling.sampler", self.sampler, ("euler", "heun", "multistep", "ddim", "ancestral"))
-        one_of("sampling.times", self.times, ("uniform", "logistic"))
+        one_of("sampling.times", self.times, ("uniform", "logistic", "quadratic"))
         at_least("sampling", self, "noise", 0)
         for key, factor in self._waves():
             if factor < 0:
