@@ -410,6 +410,8 @@ def calibrate(run: Run, overrides: Overrides = None) -> None:
     members=8               of an ensemble
     rounds=5                to make
     seed=0                  integer in [0, 2^32)
+    sampling.KEY=VALUE      as for `halocline forecast`, in place of the run's: where
+                            the factors begin, and what is left beside them
     """
     from halocline.run.calibration import calibrate as job
 
@@ -459,6 +461,9 @@ def restart(run: Run, overrides: Overrides = None) -> None:
     velocity=generated      generated, balanced (no column gains water from it),
                             geostrophic (by T, S, sea level), or rest
     sea_level=generated     generated, mean-free, or rest
+    stress=rest             of ice in classic neXtSIM: rest (none), or generated,
+                            where it was learned; it breaks ice where it does not
+                            match the damage
     depth_means=false       true: add uu_n, vv_n, ssha, which NEMO else computes
     per_rank=[I,J]          a file for each of I x J ranks (default: one for all)
     """

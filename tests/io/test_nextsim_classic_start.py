@@ -106,7 +106,7 @@ def test_linear_fields_are_exact_on_triangles_that_have_moved(example: Path, tmp
 
 def test_drift_and_stress_are_turned_to_the_axes_of_the_plane(example: Path, tmp_path: Path) -> None:
     grid = curved_grid()
-    write_classic_start(tmp_path / "field_new", uniform(grid), grid, like=example)
+    write_classic_start(tmp_path / "field_new", uniform(grid), grid, like=example, stress=True)
     new = read_records(tmp_path / "field_new")
     drift = new["M_VT"].reshape(2, -1)
     fixed = new["M_dirichlet_flags"] - 1
@@ -120,8 +120,9 @@ def test_drift_and_stress_are_turned_to_the_axes_of_the_plane(example: Path, tmp
 def test_what_depends_on_the_ice_follows_it_and_all_else_is_the_examples(example: Path, tmp_path: Path) -> None:
     grid = curved_grid()
     bare = np.where(plane_of(grid)[0] < plane_of(grid)[0][7, 9], 0.0, 0.6)[None]
-    fields = {name: x for name, x in uniform(grid, concentration=bare).items() if not name.startswith("stress")}
-    write_classic_start(tmp_path / "field_new", fields, grid, like=example)
+    damage = np.full((1, NJ, NI), 1.0)
+    fields = uniform(grid, concentration=bare, damage=damage, snow=damage)
+    write_classic_start(tmp_path / "field_new", fields, grid, like=example, stress=True)
     old, new = read_records(example), read_records(tmp_path / "field_new")
     none = new["M_conc"] == 0
     assert 0 < none.sum() < len(none)
@@ -130,11 +131,52 @@ def test_what_depends_on_the_ice_follows_it_and_all_else_is_the_examples(example
     assert (new["M_conc_myi"] <= new["M_conc"]).all()
     for name in ("M_conc_young", "M_h_young", "M_hs_young"):
         assert (new[name] == 0).all(), name
-    for k in range(3):  # not learned: the example's
-        assert np.array_equal(new[f"M_sigma_{k}"][~none], old[f"M_sigma_{k}"][~none])
+    assert (new["M_damage"] == 1 - 1e-10).all()  # no more, says the model
+    floats = (1025 - 917) / 330 * new["M_thick"][~none]
+    assert np.allclose(new["M_snow_thick"][~none], floats, rtol=1e-12)
     for name in ("Misc_int", "M_dirichlet_flags", "Time", "M_sst", "M_UM", "M_UT"):
         assert np.array_equal(new[name], old[name]), name
     assert list(new) == list(old)
+
+
+@pytest.mark.parametrize("learned", [True, False])
+def test_there_is_no_stress_unless_it_is_asked_for(example: Path, tmp_path: Path, learned: bool) -> None:
+    fields = {name: x for name, x in uniform(curved_grid()).items() if learned or not name.startswith("stress")}
+    write_classic_start(tmp_path / "field_new", fields, curved_grid(), like=example)
+    new = read_records(tmp_path / "field_new")
+    assert (read_records(example)["M_sigma_0"] != 0).all() and (new["M_conc"] > 0).all()
+    assert not any(new[f"M_sigma_{k}"].any() for k in range(3))
+    if not learned:
+        with pytest.raises(ValueError, match=r"stress of the state is asked for, but it has concentration, .* only"):
+            write_classic_start(tmp_path / "field_new", fields, curved_grid(), like=example, stress=True)
+
+
+def test_new_ice_has_the_temperatures_of_the_nearest_ice_of_the_example(example: Path, tmp_path: Path) -> None:
+    grid, records = curved_grid(), read_records(example)
+    mesh, size = read_records(tmp_path / "mesh_old"), len(records["M_conc"])
+    corners = mesh["Elements"].reshape(-1, 3) - 1
+    nodes = np.stack([mesh["Nodes_x"], mesh["Nodes_y"]]) + records["M_UM"].reshape(2, -1)
+    centres = nodes[:, corners].mean(axis=-1).T
+    open_water = centres[:, 0] < np.median(centres[:, 0])
+    layers = {f"M_tice_{k}": np.where(open_water, -0.275, -3.0 - k - np.arange(size) / size) for k in range(3)}
+    ice = {name: np.where(open_water, 0.0, records[name]) for name in ("M_conc", "M_thick", "M_snow_thick")}
+    write_records(example, records | ice | layers)
+    write_classic_start(tmp_path / "field_new", uniform(grid), grid, like=example)
+    new = read_records(tmp_path / "field_new")
+    distance = np.linalg.norm(centres[:, None] - centres[~open_water][None], axis=-1)
+    nearest = np.flatnonzero(~open_water)[distance.argmin(axis=1)]
+    assert (nearest[~open_water] == np.flatnonzero(~open_water)).all()
+    for name, old in layers.items():
+        assert np.array_equal(new[name], old[nearest]), name
+    still_open = np.where(plane_of(grid)[0] < np.median(centres[:, 0]) - 2e4, 0.0, 0.6)[None]
+    write_classic_start(tmp_path / "field_new", uniform(grid, concentration=still_open), grid, like=example)
+    new = read_records(tmp_path / "field_new")
+    bare = new["M_conc"] == 0
+    assert bare.any() and (new["M_tice_1"][bare] == -0.275).all() and (new["M_tice_1"][~bare] <= -4).all()
+    write_records(example, records | layers | {name: np.zeros(size) for name in ice})
+    with pytest.raises(ValueError, match=r"field_old has no ice, expected some"):
+        write_classic_start(tmp_path / "field_other", uniform(grid), grid, like=example)
+    assert not list(tmp_path.glob("*other*"))
 
 
 @pytest.mark.parametrize(

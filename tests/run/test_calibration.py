@@ -125,6 +125,16 @@ def test_first_round_is_kept_where_no_other_is_better(run: Path, tmp_path: Path,
     assert load_generator(tmp_path / "kept").config.sampling.long_waves == dict.fromkeys(NAMES, 1.0)
 
 
+def test_the_rounds_begin_with_the_sampling_that_is_asked_for_and_leave_it(run: Path, tmp_path: Path) -> None:
+    wanted = ("rounds=1", "sampling.times=quadratic", "sampling.short_waves.snow=0.7")
+    result = here(*asked(run, tmp_path / "asked"), *wanted)
+    assert result.status == 0, result.err
+    sampling = load_generator(tmp_path / "asked").config.sampling
+    assert sampling.times == "quadratic" and sampling.short_waves == dict.fromkeys(NAMES, 1.0) | {"snow": 0.7}
+    result = here(*asked(run, tmp_path / "wrong"), "sampling.times=cubic")
+    assert result.status == 1 and "sampling.times is 'cubic', expected one of" in result.sentence
+
+
 def test_ensembles_of_which_nothing_can_be_told_are_an_error(run: Path, tmp_path: Path, monkeypatch) -> None:
     from halocline.run import calibration
 

@@ -86,7 +86,7 @@ def written(run: Path, path: Path, *words: str) -> dict[str, np.ndarray]:
 
 
 def test_a_generator_that_learned_stress_starts_the_model_with_it(trained: Path, tmp_path: Path, capsys) -> None:
-    new = written(trained, tmp_path / "field_start")
+    new = written(trained, tmp_path / "field_start", "stress=generated")
     told = capsys.readouterr().out
     assert all(f"{kind}_start{end}" in told for kind in ("field", "mesh") for end in (".bin", ".dat"))
     grid = read_moorings_grid(trained.parent / "Moorings.nc")
@@ -96,6 +96,13 @@ def test_a_generator_that_learned_stress_starts_the_model_with_it(trained: Path,
         assert x.min() - 0.05 * size <= new[record].min() <= new[record].max() <= x.max() + 0.05 * size
         assert np.ptp(new[record]) > 0 and not (new[record] == 0.5).any()  # nothing is the example's
     assert (new["M_VT"][[0, 30]] == 0).all() and (new["M_VT"][1:30] != 1).all()
+
+
+def test_stress_is_left_out_unless_it_is_asked_for(trained: Path, tmp_path: Path) -> None:
+    new = written(trained, tmp_path / "field_start")
+    assert not any(new[f"M_sigma_{k}"].any() for k in range(3))
+    with pytest.raises(ValueError, match="stress is 'none', expected"):
+        written(trained, tmp_path / "field_start", "stress=none")
 
 
 def test_ice_may_start_at_rest(trained: Path, tmp_path: Path) -> None:

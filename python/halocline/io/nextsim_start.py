@@ -50,6 +50,9 @@ LEAST_INTACT = 1.0e-12
 THICKEST = 20.0
 """Of the ice itself, m, as a mean over a cell: no ridge field is thicker; where the model has more, it has failed."""
 
+FLOODED = (1025.0 - 917.0) / 330.0
+"""Snow by ice, m/m, above which ice is pressed below the water: densities of water, ice, snow, as in the model."""
+
 OVERSHOOT = {"concentration": 0.05, "thickness": 0.05, "snow": 0.02, "damage": 0.05}
 """What a value may lie beyond its bound, in the unit of the variable: more is a fault, not a network's roughness."""
 
@@ -105,7 +108,7 @@ def mend_ice(fields: Mapping[str, np.ndarray], grid: Grid) -> dict[str, np.ndarr
 
     Values a little beyond their bounds are cut to them (`OVERSHOOT`). Where ice is thicker than `THICKEST` over its own
     area, because next to no concentration came with a thickness, concentration is raised: the volume is kept. Snow is
-    not deeper than the ice under it, which would be flooded and turn into ice.
+    no heavier than the ice carries (`FLOODED`): the model would turn the rest into ice in its first step.
 
     Arguments:
         fields, grid: As for `write_start`.
@@ -133,7 +136,7 @@ def mend_ice(fields: Mapping[str, np.ndarray], grid: Grid) -> dict[str, np.ndarr
     covered = concentration > LEAST_CONCENTRATION
     mended["concentration"] = np.where(covered, np.maximum(concentration, thickness / THICKEST), concentration)
     if "snow" in mended:
-        mended["snow"] = np.minimum(mended["snow"], thickness)
+        mended["snow"] = np.minimum(mended["snow"], FLOODED * thickness)
     return mended
 
 

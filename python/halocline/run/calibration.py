@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -61,6 +61,7 @@ class CalibrationOptions:
     members: int = 8
     rounds: int = 5
     seed: int = 0
+    sampling: dict[str, int | float | dict[str, float] | str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name, least in (("starts", 1), ("steps", 1), ("members", 2), ("rounds", 1)):
@@ -135,7 +136,7 @@ def calibrate(run: Path, arguments: Sequence[str], comm: Communicator | Serial) 
     torch.set_num_threads(1)  # one thread per rank: part of what fixes the bits
     with comm.together():
         options = build(CalibrationOptions, apply_overrides({}, parse_overrides(arguments)), "")
-        generator = load_generator(run)
+        generator = load_generator(run, options.sampling)
         check(run, generator, options)
         hindcasts = find(generator, options)
         if comm.is_root:

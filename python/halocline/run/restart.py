@@ -35,12 +35,14 @@ class RestartOptions:
     like: str = ""
     velocity: str = Choice.velocity
     sea_level: str = Choice.sea_level
+    stress: str = "rest"
     calendar: str = "360_day"
     depth_means: bool = False
     per_rank: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         one_of("calendar", self.calendar, CALENDARS)
+        one_of("stress", self.stress, ("rest", "generated"))
         self.choice.check()
         if self.per_rank is not None and (len(self.per_rank) != 2 or min(self.per_rank) < 1):
             raise ValueError(
@@ -72,6 +74,8 @@ def restart(run: Path, arguments: Sequence[str], comm: Communicator | Serial) ->
         fields, month = read_chosen(options, data.variables, grid)
         if flow_of(fields) == FLOW_OF_ICE:
             written = write_ice(fields, grid, options)
+        elif options.stress != "rest":
+            raise ValueError("stress is 'generated', but the state is one of the ocean, expected ice: leave it out.")
         else:
             written = write_ocean(fields, generator, options, month)
         print("\n".join(f"written: {path}" for path in written), flush=True)
@@ -135,7 +139,8 @@ def write_ice(fields: Mapping[str, np.ndarray], grid: Grid, options: RestartOpti
     See `write_start` and `write_classic_start`.
 
     Raises:
-        ValueError: There is no example, or a velocity or sea level is asked for that ice does not have.
+        ValueError: There is no example, or a velocity or sea level is asked for that ice does not have, or a stress
+            that the file or the state does not have.
     """
     options.choice.check_ice()
     if not options.like:
@@ -144,11 +149,16 @@ def write_ice(fields: Mapping[str, np.ndarray], grid: Grid, options: RestartOpti
             "temperatures the start file of neXtSIM_DG needs, or the field_ file of a restart of classic neXtSIM: name "
             "it."
         )
-    ice, at_rest = dict(fields), options.velocity == "rest"
+    ice, at_rest, stress = dict(fields), options.velocity == "rest", options.stress == "generated"
     if is_classic(options.like):
         if at_rest:  # what is left out would be the example's
             ice |= {name: np.zeros_like(fields["concentration"]) for name in FLOW_OF_ICE}
-        return write_classic_start(options.output, ice, grid, like=options.like)
+        return write_classic_start(options.output, ice, grid, like=options.like, stress=stress)
+    if stress:
+        raise ValueError(
+            "stress is 'generated', expected 'rest' for neXtSIM_DG, whose files hold no stress: leave it out, or name "
+            "the field_ file of a restart of classic neXtSIM as like."
+        )
     if at_rest:
         ice = {name: x for name, x in ice.items() if name not in FLOW_OF_ICE}
     return [write_start(Path(options.output), ice, grid, like=Path(options.like))]
