@@ -27,6 +27,7 @@ from case import (
 from halocline.io.nemo import read_member
 from halocline.run import trainer
 from halocline.run.checkpoints import find_checkpoint, folders
+from halocline.run.config import read_config
 from halocline.run.run_folder import WEIGHTS, load_generator
 from halocline.run.shards import KINDS
 
@@ -205,6 +206,14 @@ def test_run_does_not_go_on_with_other_data_in_the_same_files(change: str, tmp_p
     assert (case.run / WEIGHTS).read_bytes() == before
     write_output(case.folder / "data" / "states.nc", seasonal_states(case.grid))
     assert here("train", case.config, "training.steps=4").status == 0
+
+
+def test_run_folder_says_that_its_configuration_is_to_be_read(fresh: Case, tmp_path):
+    run = tmp_path / "run"
+    assert here("train", fresh.config, f"output={run}", "training.steps=1").status == 0
+    text = (run / "config.yaml").read_text()
+    assert text.startswith("# What this run was trained with") and f"{WEIGHTS} has a copy of its own" in text
+    assert read_config(run / "config.yaml").training.steps == 1
 
 
 def test_folder_of_a_run_killed_before_its_first_checkpoint_is_no_obstacle(fresh: Case, tmp_path):

@@ -39,6 +39,9 @@ __all__ = [
 
 FORMAT = 2  # of generator.safetensors; raised when older files can no longer be read
 WEIGHTS = "generator.safetensors"
+HEAD = f"""# What this run was trained with, to be read: {WEIGHTS} has a copy of its own, which is what counts.
+# Other settings of sampling are given to a command (`halocline forecast RUN sampling.steps=4`).
+"""
 TENSORS = (
     "standardisation.reference", "standardisation.scale", "standardisation.mask",
     "parameters.mean", "parameters.scale", "parameters.low", "parameters.high",
@@ -123,7 +126,7 @@ def start_run_folder(folder: Path, generator: Generator, again: bool = False) ->
     """
     make_folder(folder)
     with atomic_path(folder / "config.yaml") as temporary:
-        temporary.write_text(write_config(generator.config))
+        temporary.write_text(HEAD + write_config(generator.config))
     if not (again and (folder / "grid.nc").exists()):
         save_grid(generator.grid, folder / "grid.nc")
 
