@@ -249,3 +249,18 @@ def test_the_model_is_given_the_forecasts_weather(grid, write_dg, write_flat, tm
     assert (data["pair"] == 1e5).all()
     with pytest.raises(ValueError, match="Forcing ends at"):
         write_forcing(tmp_path / "atm.nc", forcing, DAY0 + np.arange(40) * HOUR, like=like)
+
+
+def test_the_model_is_given_weather_that_begins_again(grid, write_dg, write_flat, tmp_path):
+    """The last record goes over into the first within its validity, and the sky may be given."""
+    sky, pressure = np.full((6, NJ, NI), 200.0), np.full((6, NJ, NI), 1e5)
+    like = write_dg("like.nc", dew2m=values(6, -34.0), lw_in=sky, pair=pressure)
+    forcing = open_forcing(write_flat(offset=-10.0), ATMOSPHERE, grid, cycle=True)
+    times = DAY0 + np.array([0, 30, 33, 36, 69]) * HOUR
+    assert forcing.bracket(times[2]) == (times[1], times[3]) and forcing.bracket(times[0])[1] == DAY0 + 6 * HOUR
+    path = write_forcing(tmp_path / "atm.nc", forcing, times, like=like, emissivity=0.8)
+    with netCDF4.Dataset(path) as file:
+        wind, sky, air = (file["data"][name][:, 1, 1].astype(float) for name in ("u", "lw_in", "tair"))
+    first, last = values(6, -10.0)[[0, 5], 1, 1]
+    np.testing.assert_allclose(wind, [first, last, 0.5 * (first + last), first, 0.5 * (first + last)], rtol=1e-6)
+    np.testing.assert_allclose(sky, 0.8 * 5.670374419e-8 * (air + 273.15) ** 4, rtol=1e-6)

@@ -1,123 +1,22 @@
 """The loop with neXtSIM_DG, a small script in the model's place: what it tells of runs that go well and of others."""
 
 import argparse
-import stat
 import sys
 from pathlib import Path
 
-import netCDF4
 import numpy as np
 import pytest
 import zarr
+from fake_model import NI, NJ, START, sea, state
 
 from halocline.io.forecast_store import create_forecast
 from halocline.io.nextsim import read_grid
 from halocline.run.ice_loop import compare, learn
-from halocline.run.ice_model import Case, read_output, run_model, start_model, start_of
+from halocline.run.ice_model import Case, read_output, run_model, start_model
 
 sys.path.append(str(Path(__file__).parents[2] / "jobs/studies"))
 
 import ice_loop
-
-NJ, NI = 4, 6
-START = np.datetime64("2010-01-20T00:00:00")
-CONFIG = """[model]
-init_file = init.nc
-start = 2010-01-20T00:00:00Z
-stop = 2010-01-21T00:00:00Z
-time_step = P0-0T00:30:00
-
-[ERA5Atmosphere]
-file = atm.nc
-
-[ConfigOutput]
-filename = old.nc
-field_names = cice
-"""
-MODEL = '''#!{python}
-"""Moves the ice by +0.01 in concentration an hour from what the start file has; the start's u says how it fails."""
-import configparser, sys
-import netCDF4, numpy as np
-config = configparser.ConfigParser(interpolation=None)
-config.read(sys.argv[2])
-model, output = config["model"], config["ConfigOutput"]
-start, stop = (np.datetime64(model[key].rstrip("Z")) for key in ("start", "stop"))
-hours = int((stop - start) / np.timedelta64(1, "h"))
-with netCDF4.Dataset(model["init_file"]) as file:
-    data = file["data"]
-    fields = {{name: data[name][:].data for name in ("cice", "hice", "hsnow", "damage", "u", "v")}}
-    x, y = data["x"][:].data, data["y"][:].data
-kind = round(float(fields["u"].max()), 2)
-if kind == 0.91:
-    print("no wind\\nout of range")
-    sys.exit(7)
-if kind == 0.92:
-    hours -= 2
-origin = (start - np.datetime64("1970-01-01T00:00:00")) / np.timedelta64(1, "s")
-
-def write(path, times, change):
-    with netCDF4.Dataset(path, "w") as file:
-        file.createGroup("structure").type = "parametric_rectangular"
-        data = file.createGroup("data")
-        for name, size in (("time", None), ("ydim", {nj}), ("xdim", {ni})):
-            data.createDimension(name, size)
-        data.createVariable("time", "f8", ("time",))[:] = times
-        for name, z in {{"x": x, "y": y, **fields}}.items():
-            out = data.createVariable(name, "f8", ("time", "ydim", "xdim"))
-            for k in range(len(times)):
-                out[k] = z + change(name, k + 1)
-
-def change(name, hour):
-    if kind == 0.93 and name == "hice" and hour > 1:
-        bad = np.zeros(x.shape)
-        bad[1, 1], bad[1, 2] = np.nan, 1e6
-        return bad
-    return 0.01 * hour if name == "cice" else 0.0
-
-write(output["filename"], origin + 3600.0 * np.arange(1, hours + 1), change)
-'''
-
-
-def sea() -> np.ndarray:
-    mask = np.ones((NJ, NI), bool)
-    mask[0], mask[2, 3] = False, False
-    return mask
-
-
-@pytest.fixture
-def case(tmp_path: Path) -> Case:
-    (tmp_path / "model").write_text(MODEL.format(python=sys.executable, nj=NJ, ni=NI))
-    (tmp_path / "model").chmod((tmp_path / "model").stat().st_mode | stat.S_IXUSR)
-    (tmp_path / "case.cfg").write_text(CONFIG)
-    (tmp_path / "atm.nc").touch()
-    return Case(tmp_path / "model", tmp_path / "case.cfg", start_of(tmp_path / "case.cfg"), 4.0)
-
-
-@pytest.fixture
-def like(tmp_path: Path) -> Path:
-    """A start file of the configuration."""
-    sizes = {"xdim": NI, "ydim": NJ, "xvertex": NI + 1, "yvertex": NJ + 1, "x_cg": NI + 1, "y_cg": NJ + 1,
-             "dg_comp": 3, "dgstress_comp": 3, "ncoords": 2}  # fmt: skip
-    corner = np.stack(np.meshgrid(5e3 * np.arange(NI + 1.0), 5e3 * np.arange(NJ + 1.0)), axis=-1)
-    centre = corner[:-1, :-1] + 2.5e3
-    values = {"x": centre[..., 0], "y": centre[..., 1], "grid_azimuth": 0 * centre[..., 0], "mask": sea(),
-              "tsurf": -10.0, "sst": -1.7, "sss": 32.0, "cice": 0.8, "hice": 1.0, "hsnow": 0.1, "damage": 0.5,
-              "u": 0.1, "v": 0.0}  # fmt: skip
-    with netCDF4.Dataset(tmp_path / "like.nc", "w") as file:
-        for group in ("structure", "metadata"):
-            file.createGroup(group).type = "parametric_rectangular"
-        data = file.createGroup("data")
-        for key, size in sizes.items():
-            data.createDimension(key, size)
-        data.createVariable("coords", "f8", ("yvertex", "xvertex", "ncoords"))[:] = corner
-        for key, x in values.items():
-            data.createVariable(key, "f8", ("ydim", "xdim"))[:] = x
-    return tmp_path / "like.nc"
-
-
-def state(u: float = 0.1, concentration: float = 0.8) -> dict[str, np.ndarray]:
-    values = {"concentration": concentration, "thickness": 1.0, "snow": 0.1, "damage": 0.5, "ice_u": u, "ice_v": 0.0}
-    return {name: np.where(sea(), x, np.nan)[None] for name, x in values.items()}
 
 
 def test_a_run_is_set_against_the_reference_by_lead(case, like, tmp_path):

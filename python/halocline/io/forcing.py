@@ -73,6 +73,25 @@ class Forcing:
             self._held = record, {row.name: self._field(row, files, record) for row, files in pairs}
         return dict(self._held[1])
 
+    def bracket(self, when: Instant) -> tuple[np.datetime64, np.datetime64]:
+        """Times of the record that is valid at a time and of the one after it.
+
+        With `cycle` they are those of the round in which the time lies; the last record is followed by the first.
+
+        Arguments:
+            when: UTC, to the second.
+
+        Raises:
+            ValueError: There is no record for that time. Whether there is one after it is not looked at.
+
+        Collective: no.
+        """
+        time = _instant(when)
+        record = self._record(time)
+        before = time - (self._folded(time) - self.times[record])
+        later = record + 1 < len(self.times)
+        return before, before + (self.times[record + 1] - self.times[record] if later else self.valid)
+
     def covers(self, first: Instant, last: Instant, every: np.timedelta64 | None = None) -> bool:
         """Whether all times of a run can be read; see `require`. Collective: no."""
         return not self._lacks(first, last, every)

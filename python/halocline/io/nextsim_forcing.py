@@ -18,11 +18,14 @@ __all__ = ["ATMOSPHERE", "write_forcing"]
 ATMOSPHERE = ("wind_u", "wind_v", "air_temperature")
 """Forcing that the model is given; the rest follows from it and from an example."""
 
+STEFAN_BOLTZMANN = 5.670374419e-8  # W/m2/K4, CODATA 2018
 EPOCH = np.datetime64("1970-01-01T00:00:00")
 AXES = ("time", "ydim", "xdim")
 
 
-def write_forcing(path: Path | str, forcing: Forcing, times: np.ndarray, *, like: Path | str) -> Path:
+def write_forcing(
+    path: Path | str, forcing: Forcing, times: np.ndarray, *, like: Path | str, emissivity: float | None = None
+) -> Path:
     """Writes an atmosphere for neXtSIM_DG (`ERA5Atmosphere.file`), whole or not at all.
 
     Wind and air temperature come from the forcing, linear in time between its records, since the model takes each
@@ -34,6 +37,7 @@ def write_forcing(path: Path | str, forcing: Forcing, times: np.ndarray, *, like
         forcing: Of all of `ATMOSPHERE`, on the grid of the model.
         times: Of the records, ascending, datetime64.
         like: Forcing file of the configuration.
+        emissivity: Of the sky, lw_in = emissivity * sigma * T^4, everywhere, in place of the example's.
 
     Returns:
         The file written.
@@ -55,7 +59,8 @@ def write_forcing(path: Path | str, forcing: Forcing, times: np.ndarray, *, like
         sizes = {name: len(dimension) for name, dimension in data.dimensions.items()}
         first = {name: np.asarray(x[0], np.float64) for name, x in data.variables.items() if x.dimensions == AXES}
     depression = first["tair"] - first["dew2m"]
-    emissivity = first["lw_in"] / (first["tair"] + KELVIN) ** 4
+    kept = first["lw_in"] / (first["tair"] + KELVIN) ** 4
+    radiated = kept if emissivity is None else emissivity * STEFAN_BOLTZMANN
     with atomic_path(path) as temporary, create_dataset(temporary, "NETCDF4") as dataset:
         data = _define(dataset, sizes, list(dict.fromkeys([*first, "wind_speed"])))
         data["time"][:] = (times - EPOCH).astype(np.float64)
@@ -64,7 +69,7 @@ def write_forcing(path: Path | str, forcing: Forcing, times: np.ndarray, *, like
             u, v, air = (fields[name] for name in ATMOSPHERE)
             changed = {
                 "u": u, "v": v, "wind_speed": np.hypot(u, v), "tair": air, "dew2m": air - depression,
-                "lw_in": emissivity * (air + KELVIN) ** 4,
+                "lw_in": radiated * (air + KELVIN) ** 4,
             }  # fmt: skip
             for name, x in {**first, **changed}.items():
                 data[name][k] = x
@@ -88,10 +93,9 @@ def _define(dataset: netCDF4.Dataset, sizes: dict[str, int], names: list[str]) -
 
 def _between(forcing: Forcing, when: np.datetime64) -> dict[str, np.ndarray]:
     """Forcing at a time, linear between two records; float64."""
-    k = int(np.searchsorted(forcing.times, when, side="right")) - 1
-    before = forcing.times[k]
-    weight = 0.0 if when == before else float((when - before) / (forcing.times[k + 1] - before))
+    before, after = forcing.bracket(when)
+    weight = 0.0 if when == before else float((when - before) / (after - before))
     fields = {name: (1.0 - weight) * x.astype(np.float64) for name, x in forcing.read(before).items()}
     if weight:
-        fields = {name: fields[name] + weight * x for name, x in forcing.read(forcing.times[k + 1]).items()}
+        fields = {name: fields[name] + weight * x for name, x in forcing.read(after).items()}
     return fields

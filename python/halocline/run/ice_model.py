@@ -36,6 +36,7 @@ class Case:
         restart_every: Hours between two restarts; the length of the run if left out.
         atmosphere: Forcing file in place of the one that the configuration names.
         limit: Seconds after which the model is ended.
+        output_every: Hours between two states of the diagnostics.
     """
 
     model: Path
@@ -45,6 +46,7 @@ class Case:
     restart_every: float | None = None
     atmosphere: Path | None = None
     limit: float = 600.0
+    output_every: float = 1.0
 
     def restart(self, folder: Path) -> Path:
         """The first restart that a run leaves in a folder."""
@@ -127,7 +129,7 @@ def _configure(case: Case, start: Path, folder: Path, output: Path) -> None:
         "restart_file": "end.%Y%m%dT%H.nc",
     })  # fmt: skip
     parser["ConfigOutput"].update({
-        "start": f"{case.start}Z", "period": _period(1.0), "filename": output.name,
+        "start": f"{case.start}Z", "period": _period(case.output_every), "filename": output.name,
         "field_names": ",".join([*DG_NAMES.values(), "sigma_I", "sigma_II"]),
     })  # fmt: skip
     if case.atmosphere is not None:
