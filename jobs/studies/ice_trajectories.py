@@ -1,0 +1,243 @@
+"""More trajectories to learn from, made by neXtSIM_DG itself.
+
+Each begins at the first state of one run, its thickness and snow times a factor, at rest, and goes through the weather
+of another run, turned by one to three quarters of a circle: wind with its components, air temperature as the departure
+from the mean of its row, so that the north stays cold. A turn, unlike a reflection, is weather that the rotation of the
+earth allows; against coasts that are not turned it is new. Over the first day, which is not kept, the wind grows from
+nothing, since a pack that meets a full wind without stress breaks as a whole. Between the records wind and temperature
+are linear in time.
+
+The file that is left has the times, variables, units and rounding of the one that was given. Name runs that are learned
+from: what is to test a forecast must not be among those whose weather or states are used.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import netCDF4
+import numpy as np
+from scipy.ndimage import distance_transform_edt
+
+from halocline.io.atomic import atomic_path
+from halocline.io.forcing import open_forcing
+from halocline.io.models import read_grid
+from halocline.io.nextsim import write_start
+from halocline.io.nextsim_forcing import ATMOSPHERE, write_forcing
+from halocline.run.ice_model import Case, read_output, run_model
+from halocline.run.progress import Reporter
+
+HOUR = np.timedelta64(1, "h")
+STATE = {"concentration": "sic", "thickness": "sit", "damage": "sid", "snow": "snt", "ice_u": "siu", "ice_v": "siv"}
+WEATHER = ("uas", "vas", "tas")
+LIMITS = {"sic": (0.0, 1.0), "sid": (0.0, 1.0), "sit": (0.0, np.inf), "snt": (0.0, np.inf)}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A trajectory to be made: whose weather, turned how many quarters, and whose first state, times which factor."""
+
+    weather: int
+    turns: int
+    start: int
+    factor: float
+
+
+@dataclass(frozen=True)
+class Given:
+    """The trajectories that there are.
+
+    Attributes:
+        fields: Name in the file to shape (run, time, nj, ni), 0 on land.
+        times: Of the records, datetime64[s].
+        wet: Sea, shape (nj, ni).
+    """
+
+    fields: dict[str, np.ndarray]
+    times: np.ndarray
+    wet: np.ndarray
+
+    @classmethod
+    def read(cls, path: Path) -> Given:
+        with netCDF4.Dataset(path) as file:
+            time = file["time"]
+            dates = netCDF4.num2date(time[:], time.units, only_use_cftime_datetimes=False)
+            fields = {name: np.ma.filled(file[name][:], 0.0) for name in (*STATE.values(), *WEATHER)}
+            return cls(fields, np.array(dates, "datetime64[s]"), np.asarray(file["mask"][:]) > 0)
+
+
+def draw(runs: Sequence[int], count: int, is_square: bool, seed: int) -> list[Plan]:
+    """Plans, the first of which stay when more are asked for; no weather is turned alike again before all turns are used."""
+    rng = np.random.default_rng(seed)
+    plans: list[Plan] = []
+    for n in range(count):
+        weather = runs[n % len(runs)]
+        others = [run for run in runs if run != weather] or [weather]
+        turns, start, factor = int(rng.integers(1, 4)), int(rng.choice(others)), float(rng.uniform(0.8, 1.2))
+        used = [plan.turns for plan in plans if plan.weather == weather]
+        free = [later for k in range(3) if (later := (turns + k - 1) % 3 + 1) not in used[3 * (len(used) // 3) :]]
+        plans.append(Plan(weather, free[0] if is_square else 2, start, factor))
+    return plans
+
+
+def turned(x: np.ndarray, quarters: int) -> np.ndarray:
+    """A field (..., nj, ni) turned counterclockwise, j to the north and i to the east."""
+    for _ in range(quarters):
+        x = np.swapaxes(x[..., ::-1, :], -1, -2)
+    return x
+
+
+def turned_vector(u: np.ndarray, v: np.ndarray, quarters: int) -> tuple[np.ndarray, np.ndarray]:
+    """Components of a field of vectors that is turned counterclockwise."""
+    for _ in range(quarters):
+        u, v = -turned(v, 1), turned(u, 1)
+    return u, v
+
+
+def weather(given: Given, plan: Plan) -> dict[str, np.ndarray]:
+    """Weather of all records; on land that of the nearest sea, which may be sea after the turn."""
+    nearest = distance_transform_edt(~given.wet, return_distances=False, return_indices=True)
+    u, v, air = (given.fields[name][plan.weather][:, nearest[0], nearest[1]] for name in WEATHER)
+    row = air.mean(axis=(0, 2))[None, :, None]
+    u, v = turned_vector(u, v, plan.turns)
+    return {"uas": u, "vas": v, "tas": np.clip(row + turned(air - row, plan.turns), air.min(), air.max())}
+
+
+def write_weather(path: Path, given: Given, fields: dict[str, np.ndarray]) -> Path:
+    """A forcing file with a day before the first record, in which the wind grows from nothing."""
+    step = given.times[1] - given.times[0]
+    days = np.arange(given.times[0] - 24 * HOUR, given.times[0], step)
+    share = (np.arange(len(days)) / len(days))[:, None, None]
+    with netCDF4.Dataset(path, "w") as file:
+        for axis, size in (("time", None), *zip(("y", "x"), given.wet.shape, strict=True)):
+            file.createDimension(axis, size)
+        time = file.createVariable("time", "f8", ("time",))
+        time.setncatts({"units": "seconds since 1970-01-01 00:00:00", "calendar": "standard"})
+        time[:] = (np.concatenate([days, given.times]) - np.datetime64("1970-01-01T00:00:00")).astype(np.float64)
+        for name, unit in zip(WEATHER, ("m s-1", "m s-1", "degC"), strict=True):
+            x = fields[name]
+            variable = file.createVariable(name, "f4", ("time", "y", "x"))
+            variable.units = unit
+            variable[:] = np.concatenate([x[:1] * (1.0 if name == "tas" else share) + np.zeros_like(share), x])
+    return path
+
+
+def prepare(arguments: argparse.Namespace, given: Given, plan: Plan, folder: Path) -> tuple[Case, Path]:
+    """Writes forcing and start file of a plan."""
+    folder.mkdir(parents=True, exist_ok=True)
+    grid = read_grid(arguments.like)
+    flat = write_weather(folder / "weather.nc", given, weather(given, plan))
+    start, hours = given.times[0] - 24 * HOUR, float((given.times[-1] - given.times[0]) / HOUR) + 24.0
+    times = start + HOUR * np.arange(int(np.ceil(hours)) + 1)
+    atmosphere = write_forcing(
+        folder / "atmosphere.nc", open_forcing(flat, ATMOSPHERE, grid), times, like=arguments.atmosphere,
+        emissivity=arguments.emissivity,
+    )  # fmt: skip
+    state = {name: given.fields[short][plan.start, 0].astype(np.float64) for name, short in STATE.items()}
+    state |= {name: plan.factor * state[name] for name in ("thickness", "snow")}
+    at_rest = {name: np.where(given.wet, x, np.nan)[None] for name, x in state.items() if not name.startswith("ice_")}
+    every = float((given.times[1] - given.times[0]) / HOUR)
+    case = Case(arguments.model, arguments.config, start, hours, None, atmosphere, arguments.limit, every)
+    return case, write_start(folder / "start.nc", at_rest, grid, like=arguments.like)
+
+
+def run_plans(arguments: argparse.Namespace, given: Given, plans: Sequence[Plan]) -> list[Path]:
+    """Runs the model for each plan that was not run, some at a time; folders in order.
+
+    Raises:
+        RuntimeError: The model failed.
+    """
+    folders = [arguments.folder / f"run_{n:03d}" for n in range(len(plans))]
+    missing = [n for n, folder in enumerate(folders) if not (folder / "done").exists()]
+    cases = {n: prepare(arguments, given, plans[n], folders[n]) for n in missing}  # netCDF does not bear threads
+    with Reporter("runs of the model", len(missing)) as reporter, ThreadPoolExecutor(arguments.jobs) as pool:
+        ran = pool.map(lambda n: run_model(*cases[n], folders[n]), missing)
+        for n, (_, failure) in zip(missing, ran, strict=True):
+            if failure:
+                pool.shutdown(cancel_futures=True)
+                raise RuntimeError(f"The model failed in {folders[n]}: {failure}.")
+            (folders[n] / "done").touch()
+            reporter.advance(f"{plans[n]}")
+    return folders
+
+
+def records(given: Given, plan: Plan, folder: Path) -> dict[str, np.ndarray]:
+    """States and weather of a run at the times of the given ones, by names of the file, shape (time, nj, ni).
+
+    Raises:
+        ValueError: A time is missing, or a value is not finite.
+    """
+    times, fields = read_output(folder / "out.nc")
+    there = {int(when.astype(np.int64)): n for n, when in enumerate(times)}
+    try:
+        chosen = [there[int(when.astype("datetime64[s]").astype(np.int64))] for when in given.times]
+    except KeyError:
+        raise ValueError(
+            f"{folder} lacks times, expected {given.times[0]} to {given.times[-1]}: run it again."
+        ) from None
+    found = {short: fields[name][chosen] for name, short in STATE.items()} | weather(given, plan)
+    if bad := [name for name, x in found.items() if not np.isfinite(x[:, given.wet]).all()]:
+        raise ValueError(f"{folder} has values that are not finite in {', '.join(bad)}: leave this run out.")
+    return found
+
+
+def write_trajectories(path: Path, like: Path, runs: Sequence[dict[str, np.ndarray]], plans: Sequence[Plan]) -> None:
+    """Writes trajectories with the layout and the rounding of a file of such."""
+    with netCDF4.Dataset(like) as given, atomic_path(path) as part, netCDF4.Dataset(part, "w") as file:
+        file.setncatts({name: given.getncattr(name) for name in ("Conventions", "title", "source")})
+        file.made_of = "; ".join(map(str, plans))
+        for name, axis in given.dimensions.items():
+            file.createDimension(name, len(runs) if name == "trajectory" else len(axis))
+        wet = np.asarray(given["mask"][:]) > 0
+        for name, x in given.variables.items():
+            packed = {"zlib": True, "shuffle": True} if x.ndim > 1 else {}
+            new = file.createVariable(name, x.dtype, x.dimensions, **packed)
+            new.setncatts({key: x.getncattr(key) for key in x.ncattrs() if key != "_FillValue"})
+            if name in runs[0]:
+                step, least = float(x.quantization_step), LIMITS.get(name, (-np.inf, np.inf))
+                for n, run in enumerate(runs):
+                    new[n] = np.where(wet, np.clip(np.round(run[name] / step) * step, *least), 0.0)
+            else:
+                new[:] = np.arange(len(runs)) if name == "seed" else x[:]
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="ice_trajectories", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("trajectories", type=Path, help="a file of trajectories with forcing (sic, sit, ... uas, vas, tas)")
+    add("--runs", type=int, nargs="+", required=True, help="those whose weather and states may be used, from 0")
+    add("--output", type=Path, required=True, help="file to write")
+    add("--folder", type=Path, required=True, help="for the runs; one of before is gone on with")
+    add("--model", type=Path, required=True, help="executable of neXtSIM_DG")
+    add("--config", type=Path, required=True, help="its configuration; start, end, atmosphere and output are replaced")
+    add("--like", type=Path, required=True, help="start file of it: coordinates, temperatures, sea surface")
+    add("--atmosphere", type=Path, required=True, help="forcing file of it, for pressure and dew point")
+    add("--emissivity", type=float, help="of the sky, in place of that of --atmosphere, 1")
+    add("--count", type=int, default=10, help="trajectories to make (10)")
+    add("--seed", type=int, default=0, help="of turns, starts and factors of thickness (0)")
+    add("--jobs", type=int, default=2, help="runs of the model at a time (2)")
+    add("--limit", type=float, default=3600.0, help="seconds after which a run is ended (3600)")
+    arguments = parser.parse_args(words)
+    try:
+        given = Given.read(arguments.trajectories)
+        if wrong := [run for run in arguments.runs if not 0 <= run < len(given.fields["sic"])]:
+            raise ValueError(f"--runs has {wrong}, expected 0 to {len(given.fields['sic']) - 1}.")
+        square = given.wet.shape[0] == given.wet.shape[1]
+        plans = draw(arguments.runs, arguments.count, square, arguments.seed)
+        folders = run_plans(arguments, given, plans)
+        runs = [records(given, plan, folder) for plan, folder in zip(plans, folders, strict=True)]
+        write_trajectories(arguments.output, arguments.trajectories, runs, plans)
+    except (OSError, RuntimeError, ValueError) as error:
+        sys.exit(f"ice_trajectories: {error}")
+    print(f"{len(runs)} trajectories are in {arguments.output}")
+
+
+if __name__ == "__main__":
+    main()
