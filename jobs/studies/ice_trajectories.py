@@ -72,7 +72,7 @@ class Given:
 
 
 def draw(runs: Sequence[int], count: int, is_square: bool, seed: int) -> list[Plan]:
-    """Plans, the first of which stay when more are asked for; no weather is turned alike again before all turns are used."""
+    """Plans; the first ones stay when more are asked for, and a weather comes again as it was only after all turns."""
     rng = np.random.default_rng(seed)
     plans: list[Plan] = []
     for n in range(count):
