@@ -197,7 +197,8 @@ def train(
                             training.least_wet=0.1 of the cells are wet
     training.scales=[1]     coarsening factors drawn, of 1, 2, 4, 8
     training.symmetries=none
-                            none, flips or all (with quarter turns)
+                            none; turns by quarters, where the Coriolis parameter
+                            hardly varies; flips or all: the network is told
     training.seed=0         of weights, batches, times and noise
     training.begin=RUN      run folder of the same network whose weights the
                             training begins with (none: random ones)

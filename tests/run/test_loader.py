@@ -362,7 +362,8 @@ def test_network_is_told_scale_and_attitude_only_where_they_vary():
     many = SimpleNamespace(scales=(1, 2, 8), symmetries="all")
     expected = torch.tensor([[0, 0, 0, 0], [1 / 3, 1, 1, 0], [1, 0, 1, 1]])
     assert torch.equal(extra_conditions(many, scales, symmetries), expected)
-    for scale_set, which, count in [((1,), "none", 0), ((1, 2), "none", 1), ((2,), "none", 1), ((1,), "flips", 3)]:
+    told_of = [((1,), "none", 0), ((1, 2), "none", 1), ((2,), "none", 1), ((1,), "flips", 3), ((1,), "turns", 0)]
+    for scale_set, which, count in told_of:
         told = extra_conditions(SimpleNamespace(scales=scale_set, symmetries=which), scales, symmetries)
         assert told.shape == (3, count) and extra_count(scale_set, which) == count
 

@@ -262,10 +262,11 @@ def test_wrong_forecast_settings_are_a_sentence(tmp_path, argument: str, sentenc
     assert sentence in result.sentence
 
 
-def test_cells_of_an_unstaggered_grid_are_flipped_where_they_are(store) -> None:
+@pytest.mark.parametrize(("which", "numbers"), [("flips", {0, 1, 2, 3}), ("turns", {0, 3, 5, 6})])
+def test_cells_of_an_unstaggered_grid_are_turned_where_they_are(store, which: str, numbers: set[int]) -> None:
     # neXtSIM_DG gives velocities at cell centres: a flip moves no component to another face.
     path, made = store
-    generator = prepare(read_config(path, ["training.symmetries=flips"]), made)
+    generator = prepare(read_config(path, [f"training.symmetries={which}"]), made)
     loader = PairLoader(made, generator, 0, 1)
     try:
         batches = [loader.draw(step)[0] for step in range(4)]
@@ -273,16 +274,19 @@ def test_cells_of_an_unstaggered_grid_are_flipped_where_they_are(store) -> None:
     finally:
         loader.close()
     fields = np.stack([trajectories()[name] for name in NAMES], axis=2).reshape(-1, 6, *MASK.shape).astype(float)
-    assert {sample.symmetry for sample in samples} == {0, 1, 2, 3}
+    assert {sample.symmetry for sample in samples} == numbers
     for n, sample in enumerate(samples):
         J, I = generator.lattice.tiles[sample.window]
         change = fields[sample.record + sample.lead + 1] - fields[sample.record]
         change = np.pad(change, ((0, 0), (0, 3), (0, 5)))[:, 8 * J : 8 * J + 8, 8 * I : 8 * I + 8]
-        expected = change / generator.increments.scale[sample.lead, :6, None, None].numpy()
+        expected = change
         if sample.symmetry & 1:
             expected = expected[:, :, ::-1] * np.array([1, 1, 1, 1, -1, 1])[:, None, None]
         if sample.symmetry & 2:
             expected = expected[:, ::-1] * np.array([1, 1, 1, 1, 1, -1])[:, None, None]
+        if sample.symmetry & 4:
+            expected = expected.swapaxes(1, 2)[[0, 1, 2, 3, 5, 4]]
+        expected = expected / generator.increments.scale[sample.lead, :6, None, None].numpy()
         batch, k = batches[n // 4], n % 4
         wet = batch.wet[k, :, 2:-2, 2:-2].numpy()
         assert np.allclose(batch.x0[k, :, 2:-2, 2:-2].numpy()[wet], expected[wet], atol=2e-5)

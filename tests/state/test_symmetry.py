@@ -198,6 +198,16 @@ def lonely() -> Channels:
     return Channels.build(("velocity_u", "velocity_v"), box_grid(2, 5, 5, levels=levels))
 
 
+def test_turns_are_the_rotations_and_need_square_tiles_and_both_components():
+    """Those of determinant 1: no mirror image, so that vorticity and Coriolis parameter keep their sign."""
+    both = Channels.build(("ice_u", "ice_v"), box_grid(1, 5, 5))
+    assert allowed("turns", (8, 8), both) == tuple(n for n in NUMBERS if np.linalg.det(TURNS[n]) > 0)
+    with pytest.raises(ValueError, match=r"symmetries is turns, and lattice\.tile 8 x 6, expected a square"):
+        allowed("turns", (8, 6), both)
+    with pytest.raises(ValueError, match="symmetries is turns, but velocity_u level 1 has no other component"):
+        allowed("turns", (8, 8), lonely())
+
+
 def test_flips_do_without_the_other_component_and_quarter_turns_are_refused_at_once():
     channels = lonely()
     assert allowed("none", (8, 6), channels) == (0,)
@@ -214,7 +224,7 @@ def test_impossible_wishes_are_refused():
     channels = lonely()
     with pytest.raises(ValueError, match=r"lattice\.tile 8 x 6, expected a square"):
         allowed("all", (8, 6), channels)
-    with pytest.raises(ValueError, match="is 'some', expected one of none, flips, all"):
+    with pytest.raises(ValueError, match="is 'some', expected one of none, turns, flips, all"):
         allowed("some", (8, 8), channels)
     with pytest.raises(ValueError, match="number is 8, expected one of 0 to 7"):
         ChannelSymmetry.build("T", (1,), (0,)).apply(torch.zeros(1, 3, 3), 8)

@@ -48,6 +48,10 @@ def sample_conditions(season: Tensor, parameters: Tensor) -> Tensor:
     return torch.cat([season_features(season), parameters.float()], dim=1)
 
 
+MIRRORED = ("flips", "all")
+"""Symmetries with mirror images, of which a network must be told; turns are states like others."""
+
+
 class Augmentation(Protocol):
     """Says at which scales and in which attitudes states are learned; `TrainingConfig` does."""
 
@@ -58,20 +62,20 @@ class Augmentation(Protocol):
 
     @property
     def symmetries(self) -> str:
-        """"none", "flips" or "all"."""
+        """One of "none", "turns", "flips" and "all"."""
         ...
 
 
 def extra_count(scales: Sequence[int], symmetries: str) -> int:
     """Counts the conditions per sample that augmentation adds; all are 0 for the states as they stand."""
-    return (tuple(scales) != (1,)) + 3 * (symmetries != "none")
+    return (tuple(scales) != (1,)) + 3 * (symmetries in MIRRORED)
 
 
 def extra_conditions(augmentation: Augmentation, scales: Tensor, symmetries: Tensor) -> Tensor:
     r"""Tells the network at which scale and in which attitude it sees a sample.
 
-    These are :math:`\log_2(f) / 3` where there are scales other than 1, and where there are symmetries, one number for
-    each of flip along i, flip along j, and transposition: 1 where it was done, else 0.
+    These are :math:`\log_2(f) / 3` where there are scales other than 1, and where there are mirror images, one number
+    for each of flip along i, flip along j, and transposition: 1 where it was done, else 0.
 
     Arguments:
         augmentation: What is learned.
@@ -86,7 +90,7 @@ def extra_conditions(augmentation: Augmentation, scales: Tensor, symmetries: Ten
     columns = []
     if tuple(augmentation.scales) != (1,):
         columns.append(scales.double().log2() / 3)
-    if augmentation.symmetries != "none":
+    if augmentation.symmetries in MIRRORED:
         columns += [(symmetries // bit % 2).double() for bit in (1, 2, 4)]
     return torch.stack(columns, dim=1).float() if columns else torch.zeros(len(scales), 0)
 

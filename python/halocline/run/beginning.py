@@ -11,7 +11,7 @@ __all__ = ["begin_with"]
 
 SAME = (
     "data.variables", "data.forcing", "data.parameters", "path", "backbone", "network", "transformer",
-    "training.scales", "training.symmetries", "coarse.factor", "forecast.loss", "forecast.deterministic",
+    "training.scales", "coarse.factor", "forecast.loss", "forecast.deterministic",
     "forecast.stretched",
 )  # fmt: skip
 """Settings that decide what a network is told and what it says; what they leave open, the shapes of weights tell."""

@@ -139,7 +139,8 @@ class TrainingConfig:
         windows: "lattice" (those of the tiles, as in sampling) or "free" (anywhere).
         least_wet: Wet cells that a free window must own, as a fraction of its cells.
         scales: Coarsening factors of the states that are drawn, of 1, 2, 4, 8; the network is told which.
-        symmetries: "none", "flips" or "all" (flips and quarter turns); the network is told which.
+        symmetries: "none"; "turns" by quarters of a circle, of which the network is not told, for an area with one
+            Coriolis parameter; "flips" or "all" (both), of which it is.
         cache: Memory for decoded chunks of the store, per rank, MiB.
         prefetch: Batches read ahead.
         divergence: Training stops where the loss exceeds its lowest by this factor, both as means of 50 steps.
@@ -198,7 +199,7 @@ class TrainingConfig:
         one_of("training.centre", self.centre, ("cell", "level", "conditions"))
         one_of("training.schedule", self.schedule, ("cosine", "constant"))
         one_of("training.windows", self.windows, ("lattice", "free"))
-        one_of("training.symmetries", self.symmetries, ("none", "flips", "all"))
+        one_of("training.symmetries", self.symmetries, ("none", "turns", "flips", "all"))
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,9 @@ A tensor at cell centres has the components xx, yy and xy: each flip turns the s
 and yy.
 
 Where an odd number of the three is done the picture is a mirror image: vorticity changes its sign, and the Coriolis
-parameter must, so the flow is one of the other hemisphere. A network must be told which symmetry it sees.
+parameter must, so the flow is one of the other hemisphere. A network must be told which symmetry it sees. The other
+four, turns by quarters of a circle, leave the equations of motion as they are where the Coriolis parameter is the same
+everywhere: what is learned from turned states holds for those that are not, and nothing needs to be told.
 """
 
 from __future__ import annotations
@@ -33,14 +35,19 @@ __all__ = ["ChannelSymmetry", "allowed"]
 FLIP_I, FLIP_J, TRANSPOSE = 1, 2, 4
 NONE = -1  # in place of a partner: transposition would lose this channel
 _TRANSPOSED = {"T": "T", "U": "V", "V": "U", "F": "F", "W": "W"}
-_COUNTS = {"none": 1, "flips": 4, "all": 8}
+_NUMBERS = {
+    "none": (0,),
+    "turns": (0, FLIP_I + FLIP_J, FLIP_I + TRANSPOSE, FLIP_J + TRANSPOSE),
+    "flips": (0, 1, 2, 3),
+    "all": tuple(range(8)),
+}
 
 
 def allowed(which: str, tile: Sequence[int], channels: Channels) -> tuple[int, ...]:
     """Lists the numbers of the symmetries that windows may be given.
 
     Arguments:
-        which: "none", "flips" or "all".
+        which: "none", "turns" (by quarters of a circle), "flips", or "all" of both.
         tile: Owned cells (j, i).
         channels: Of the states.
 
@@ -50,23 +57,23 @@ def allowed(which: str, tile: Sequence[int], channels: Channels) -> tuple[int, .
 
     Collective: no.
     """
-    if which not in _COUNTS:
-        raise ValueError(f"training.symmetries is {which!r}, expected one of {', '.join(_COUNTS)}: correct it.")
-    if which != "all":
-        return tuple(range(_COUNTS[which]))
+    if which not in _NUMBERS:
+        raise ValueError(f"training.symmetries is {which!r}, expected one of {', '.join(_NUMBERS)}: correct it.")
+    if all(number < TRANSPOSE for number in _NUMBERS[which]):
+        return _NUMBERS[which]
     if tile[0] != tile[1]:
         raise ValueError(
-            f"training.symmetries is all, and lattice.tile {tile[0]} x {tile[1]}, expected a square, which a quarter "
-            "turn maps to itself: choose a square tile, or training.symmetries=flips."
+            f"training.symmetries is {which}, and lattice.tile {tile[0]} x {tile[1]}, expected a square, which a "
+            "quarter turn maps to itself: choose a square tile, or training.symmetries=flips."
         )
     partners = ChannelSymmetry.for_channels(channels).partners
     if NONE in partners:
         raise ValueError(
-            f"training.symmetries is all, but {channels.describe(partners.index(NONE))} has no other component at that "
-            "level, which takes its place in a quarter turn: name both in data.variables, and where no face of the "
-            "other is open, choose training.symmetries=flips."
+            f"training.symmetries is {which}, but {channels.describe(partners.index(NONE))} has no other component "
+            "at that level, which takes its place in a quarter turn: name both in data.variables, and where no face "
+            "of the other is open, choose training.symmetries=flips."
         )
-    return tuple(range(_COUNTS[which]))
+    return _NUMBERS[which]
 
 
 @dataclass(frozen=True)
