@@ -16,7 +16,7 @@ import argparse
 import csv
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +28,7 @@ from halocline.io.forecast_file import Forecast, read_forecast, read_forecast_st
 from halocline.io.models import read_grid
 from halocline.io.nextsim_forcing import ATMOSPHERE, write_forcing
 from halocline.io.nextsim_states import DG_NAMES
-from halocline.run.ice_model import Case, duration, read_output, run_model, start_model
+from halocline.run.ice_model import Case, duration, is_done, read_output, run_model, start_model
 from halocline.run.progress import Reporter
 
 HOUR = np.timedelta64(1, "h")
@@ -95,17 +95,17 @@ def run_pieces(arguments: argparse.Namespace, forecast: Forecast, every: float) 
             folder = arguments.folder / f"piece_{piece:03d}"
             start = forecast.start + duration(piece * hours)
             case = Case(arguments.model, arguments.config, start, hours, limit=arguments.limit, output_every=every)
-            if not (folder / "done").exists():
-                case = with_weather(case, arguments, forcing, folder)
-                told = (
-                    run_model(case, restart, folder)
-                    if restart
-                    else (start_model(case, state, grid, folder, like=arguments.like))
-                )
+            about = f"{case} {arguments.forcing} {arguments.trajectory} {arguments.emissivity}"
+            if not is_done(folder, about):
+                under = with_weather(case, arguments, forcing, folder)
+                if restart:
+                    _, failure = run_model(under, restart, folder)
+                else:
+                    _, failure = start_model(under, state, grid, folder, like=arguments.like)
                 (folder / "atmosphere.nc").unlink()
-                if told[1]:
-                    raise RuntimeError(f"The model failed in {folder}: {told[1]}.")
-                (folder / "done").touch()
+                if failure:
+                    raise RuntimeError(f"The model failed in {folder}: {failure}.")
+                (folder / "done").write_text(about)
             outputs.append(folder / "out.nc")
             restart = case.restart(folder)
             reporter.advance(f"to day {arguments.piece * (piece + 1):g}")
@@ -118,10 +118,7 @@ def with_weather(case: Case, arguments: argparse.Namespace, forcing: Forcing, fo
     times = case.start + HOUR * np.arange(int(np.ceil(case.hours)) + 1)
     path = folder / "atmosphere.nc"
     write_forcing(path, forcing, times, like=arguments.atmosphere, emissivity=arguments.emissivity)
-    return Case(
-        case.model, case.config, case.start, case.hours, atmosphere=path, limit=case.limit,
-        output_every=case.output_every,
-    )  # fmt: skip
+    return replace(case, atmosphere=path)
 
 
 def read_outputs(paths: Sequence[Path]) -> tuple[np.ndarray, dict[str, np.ndarray]]:

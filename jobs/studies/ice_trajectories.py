@@ -29,7 +29,7 @@ from halocline.io.forcing import open_forcing
 from halocline.io.models import read_grid
 from halocline.io.nextsim import write_start
 from halocline.io.nextsim_forcing import ATMOSPHERE, write_forcing
-from halocline.run.ice_model import Case, read_output, run_model
+from halocline.run.ice_model import Case, is_done, read_output, run_model
 from halocline.run.progress import Reporter
 
 HOUR = np.timedelta64(1, "h")
@@ -153,7 +153,8 @@ def run_plans(arguments: argparse.Namespace, given: Given, plans: Sequence[Plan]
         RuntimeError: The model failed.
     """
     folders = [arguments.folder / f"run_{n:03d}" for n in range(len(plans))]
-    missing = [n for n, folder in enumerate(folders) if not (folder / "done").exists()]
+    about = [f"{plan} {arguments.trajectories} {arguments.emissivity}" for plan in plans]
+    missing = [n for n, folder in enumerate(folders) if not is_done(folder, about[n])]
     cases = {n: prepare(arguments, given, plans[n], folders[n]) for n in missing}  # netCDF does not bear threads
     with Reporter("runs of the model", len(missing)) as reporter, ThreadPoolExecutor(arguments.jobs) as pool:
         ran = pool.map(lambda n: run_model(*cases[n], folders[n]), missing)
@@ -161,7 +162,7 @@ def run_plans(arguments: argparse.Namespace, given: Given, plans: Sequence[Plan]
             if failure:
                 pool.shutdown(cancel_futures=True)
                 raise RuntimeError(f"The model failed in {folders[n]}: {failure}.")
-            (folders[n] / "done").touch()
+            (folders[n] / "done").write_text(about[n])
             reporter.advance(f"{plans[n]}")
     return folders
 

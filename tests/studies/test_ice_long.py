@@ -76,6 +76,8 @@ def test_what_was_run_is_not_run_again(case, like, forecast, weather, tmp_path):
     before = (folder / "piece_000" / "out.nc").stat().st_mtime_ns
     ice_long.main(words(case, like, forecast, folder))
     assert (folder / "piece_000" / "out.nc").stat().st_mtime_ns == before and (folder / "piece_001" / "done").exists()
+    with pytest.raises(SystemExit, match=r"piece_000 holds the run Case\(.*, expected Case\("):
+        ice_long.main(words(case, like, forecast, folder, "--piece", 0.25))
     table = (folder / "table.csv").read_text()
     outputs = [folder / f"piece_00{n}" / "out.nc" for n in (0, 1)]
     other = words(case, like, forecast, tmp_path / "given")[:7]

@@ -134,6 +134,8 @@ def test_runs_that_are_done_are_kept_and_failures_told(case, like, given, exampl
     (given.parent / "runs/run_002/done").unlink()
     ice_trajectories.main(words(case, like, given, example))
     assert (given.parent / "runs/run_000/out.nc").stat().st_mtime_ns == before
+    with pytest.raises(SystemExit, match=r"run_000 holds the run Plan\(.* None, expected Plan\(.*0\.5: name"):
+        ice_trajectories.main(words(case, like, given, example, "--emissivity", 0.5))
     with pytest.raises(SystemExit, match=r"--runs has \[9\], expected 0 to 2"):
         ice_trajectories.main(words(case, like, given, example, "--runs", 9))
     case.model.write_text(f"#!{sys.executable}\nimport sys\nsys.exit('no ice')\n")

@@ -18,7 +18,7 @@ from halocline.io.nextsim_files import DGFile
 from halocline.io.nextsim_states import DG_NAMES
 from halocline.mesh.grid import Grid
 
-__all__ = ["Case", "duration", "read_output", "run_model", "start_model", "start_of"]
+__all__ = ["Case", "duration", "is_done", "read_output", "run_model", "start_model", "start_of"]
 
 EPOCH = np.datetime64("1970-01-01T00:00:00")
 LAST_LINES = 3  # of a log, that are told of a run that failed
@@ -105,6 +105,20 @@ def run_model(case: Case, start: Path, folder: Path) -> tuple[Path, str]:
         return output, ""
     last = " / ".join((folder / "log").read_text(errors="replace").strip().splitlines()[-LAST_LINES:])
     return output, f"the model ended with {done.returncode}: {last or 'no word'}"
+
+
+def is_done(folder: Path, about: str) -> bool:
+    """Whether a run ended well in a folder, in which its caller then wrote a file `done` that says what it was.
+
+    Raises:
+        ValueError: It was another one, whose states would be taken for those of this.
+    """
+    done = folder / "done"
+    if not done.exists():
+        return False
+    if (found := done.read_text()) != about:
+        raise ValueError(f"{folder} holds the run {found}, expected {about}: name another folder, or remove that one.")
+    return True
 
 
 def _read(config: Path) -> configparser.ConfigParser:
