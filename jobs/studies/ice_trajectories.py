@@ -1,11 +1,12 @@
 """More trajectories to learn from, made by neXtSIM_DG itself.
 
-Each begins at the first state of one run, its thickness and snow times a factor, at rest, and goes through the weather
+Each begins at the first state of one run, its thickness and snow times factors, at rest, and goes through the weather
 of another run, turned by one to three quarters of a circle: wind with its components, air temperature as the departure
 from the mean of its row, so that the north stays cold. A turn, unlike a reflection, is weather that the rotation of the
-earth allows; against coasts that are not turned it is new. Over the first day, which is not kept, the wind grows from
-nothing, since a pack that meets a full wind without stress breaks as a whole. Between the records wind and temperature
-are linear in time.
+earth allows; against coasts that are not turned it is new. With --mixed the weather of two runs is added, each turned,
+with weights cos a and sin a for an angle a of 30 to 60 degrees: winds as strong as theirs, in places where neither has
+them. Over the first day, which is not kept, the wind grows from nothing, since a pack that meets a full wind without
+stress breaks as a whole. Between the records wind and temperature are linear in time.
 
 The file that is left has the times, variables, units and rounding of the one that was given. Name runs that are learned
 from: what is to test a forecast must not be among those whose weather or states are used.
@@ -14,10 +15,11 @@ from: what is to test a forecast must not be among those whose weather or states
 from __future__ import annotations
 
 import argparse
+import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import netCDF4
@@ -40,12 +42,30 @@ LIMITS = {"sic": (0.0, 1.0), "sid": (0.0, 1.0), "sit": (0.0, np.inf), "snt": (0.
 
 @dataclass(frozen=True)
 class Plan:
-    """A trajectory to be made: whose weather, turned how many quarters, and whose first state, times which factor."""
+    """A trajectory to be made.
+
+    Attributes:
+        weather, turns: Whose weather, turned how many quarters.
+        start, factor: Whose first state, its thickness times which factor.
+        snow: Factor of its snow; that of thickness if left out.
+        other, other_turns: A second weather that is added; none if left out.
+        angle: In degrees; its cosine is the weight of the first weather, its sine that of the second.
+    """
 
     weather: int
     turns: int
     start: int
     factor: float
+    snow: float | None = None
+    other: int | None = None
+    other_turns: int = 0
+    angle: float = 0.0
+
+    def parts(self) -> Iterator[tuple[int, int, float]]:
+        """Run, quarters and weight of each weather."""
+        yield self.weather, self.turns, math.cos(math.radians(self.angle))
+        if self.other is not None:
+            yield self.other, self.other_turns, math.sin(math.radians(self.angle))
 
 
 @dataclass(frozen=True)
@@ -71,17 +91,26 @@ class Given:
             return cls(fields, np.array(dates, "datetime64[s]"), np.asarray(file["mask"][:]) > 0)
 
 
-def draw(runs: Sequence[int], count: int, is_square: bool, seed: int) -> list[Plan]:
+def draw(
+    runs: Sequence[int], count: int, is_square: bool, seed: int,
+    thickness: Sequence[float] = (0.8, 1.2), snow: Sequence[float] | None = None, is_mixed: bool = False,
+) -> list[Plan]:  # fmt: skip
     """Plans; the first ones stay when more are asked for, and a weather comes again as it was only after all turns."""
     rng = np.random.default_rng(seed)
     plans: list[Plan] = []
     for n in range(count):
         weather = runs[n % len(runs)]
         others = [run for run in runs if run != weather] or [weather]
-        turns, start, factor = int(rng.integers(1, 4)), int(rng.choice(others)), float(rng.uniform(0.8, 1.2))
+        turns, start, factor = int(rng.integers(1, 4)), int(rng.choice(others)), float(rng.uniform(*thickness))
         used = [plan.turns for plan in plans if plan.weather == weather]
         free = [later for k in range(3) if (later := (turns + k - 1) % 3 + 1) not in used[3 * (len(used) // 3) :]]
-        plans.append(Plan(weather, free[0] if is_square else 2, start, factor))
+        plan = Plan(weather, free[0] if is_square else 2, start, factor)
+        if snow is not None:
+            plan = replace(plan, snow=float(rng.uniform(*snow)))
+        if is_mixed:
+            other, quarters, angle = int(rng.choice(others)), int(rng.integers(4)), float(rng.uniform(30.0, 60.0))
+            plan = replace(plan, other=other, other_turns=quarters if is_square else 2 * (quarters % 2), angle=angle)
+        plans.append(plan)
     return plans
 
 
@@ -100,12 +129,20 @@ def turned_vector(u: np.ndarray, v: np.ndarray, quarters: int) -> tuple[np.ndarr
 
 
 def weather(given: Given, plan: Plan) -> dict[str, np.ndarray]:
-    """Weather of all records; on land that of the nearest sea, which may be sea after the turn."""
+    """Weather of all records, no windier, colder or warmer anywhere than the runs it is made of; on land that of the
+    nearest sea, which may be sea after the turn."""
     nearest = distance_transform_edt(~given.wet, return_distances=False, return_indices=True)
-    u, v, air = (given.fields[name][plan.weather][:, nearest[0], nearest[1]] for name in WEATHER)
-    row = air.mean(axis=(0, 2))[None, :, None]
-    u, v = turned_vector(u, v, plan.turns)
-    return {"uas": u, "vas": v, "tas": np.clip(row + turned(air - row, plan.turns), air.min(), air.max())}
+    total, limits = {name: np.zeros(()) for name in WEATHER}, []
+    for run, turns, weight in plan.parts():
+        u, v, air = (given.fields[name][run][:, nearest[0], nearest[1]] for name in WEATHER)
+        row = air.mean(axis=(0, 2))[None, :, None]
+        limits.append((np.hypot(u, v).max(), air.min(), air.max()))
+        u, v = turned_vector(u, v, turns)
+        air = weight * row + turned(air - row, turns)  # weights of the means add to 1, as those of variances do
+        total = {name: total[name] + weight * x for name, x in zip(WEATHER, (u, v, air), strict=True)}
+    windiest, coldest, warmest = (pick(x) for pick, x in zip((max, min, max), zip(*limits, strict=True), strict=True))
+    cap = np.minimum(1.0, windiest / np.maximum(np.hypot(total["uas"], total["vas"]), 1e-6))
+    return {"uas": cap * total["uas"], "vas": cap * total["vas"], "tas": np.clip(total["tas"], coldest, warmest)}
 
 
 def write_weather(path: Path, given: Given, fields: dict[str, np.ndarray]) -> Path:
@@ -139,7 +176,8 @@ def prepare(arguments: argparse.Namespace, given: Given, plan: Plan, folder: Pat
         emissivity=arguments.emissivity,
     )  # fmt: skip
     state = {name: given.fields[short][plan.start, 0].astype(np.float64) for name, short in STATE.items()}
-    state |= {name: plan.factor * state[name] for name in ("thickness", "snow")}
+    state["thickness"] *= plan.factor
+    state["snow"] *= plan.factor if plan.snow is None else plan.snow
     at_rest = {name: np.where(given.wet, x, np.nan)[None] for name, x in state.items() if not name.startswith("ice_")}
     every = float((given.times[1] - given.times[0]) / HOUR)
     case = Case(arguments.model, arguments.config, start, hours, None, atmosphere, arguments.limit, every)
@@ -223,6 +261,10 @@ def main(words: Sequence[str] | None = None) -> None:
     add("--emissivity", type=float, help="of the sky, in place of that of --atmosphere, 1")
     add("--count", type=int, default=10, help="trajectories to make (10)")
     add("--seed", type=int, default=0, help="of turns, starts and factors of thickness (0)")
+    add("--mixed", action="store_true", help="add a second weather to each")
+    add("--thickness", type=float, nargs=2, default=(0.8, 1.2), metavar=("LEAST", "MOST"),
+        help="factors of thickness of the starts (0.8 1.2)")
+    add("--snow", type=float, nargs=2, metavar=("LEAST", "MOST"), help="factors of snow (those of thickness)")
     add("--jobs", type=int, default=2, help="runs of the model at a time (2)")
     add("--limit", type=float, default=3600.0, help="seconds after which a run is ended (3600)")
     arguments = parser.parse_args(words)
@@ -230,8 +272,12 @@ def main(words: Sequence[str] | None = None) -> None:
         given = Given.read(arguments.trajectories)
         if wrong := [run for run in arguments.runs if not 0 <= run < len(given.fields["sic"])]:
             raise ValueError(f"--runs has {wrong}, expected 0 to {len(given.fields['sic']) - 1}.")
+        for name, factors in {"thickness": arguments.thickness, "snow": arguments.snow}.items():
+            if factors and not 0.0 < factors[0] <= factors[1]:
+                raise ValueError(f"--{name} has {factors}, expected two factors above 0, the smaller first.")
         square = given.wet.shape[0] == given.wet.shape[1]
-        plans = draw(arguments.runs, arguments.count, square, arguments.seed)
+        plans = draw(arguments.runs, arguments.count, square, arguments.seed, arguments.thickness, arguments.snow,
+                     arguments.mixed)  # fmt: skip
         folders = run_plans(arguments, given, plans)
         runs = [records(given, plan, folder) for plan, folder in zip(plans, folders, strict=True)]
         write_trajectories(arguments.output, arguments.trajectories, runs, plans)

@@ -1,6 +1,7 @@
 """More trajectories by the model: turned weather, starts, the layout of the file, runs that are not done twice."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import netCDF4
@@ -90,6 +91,34 @@ def test_plans_stay_when_more_are_asked_for_and_use_no_other_runs():
     assert all(p.turns == 2 for p in draw((0, 1), 5, False, seed=0))  # a basin that is no square
 
 
+def test_two_weathers_make_a_third_as_windy_and_as_cold(given):
+    """Of independent winds the variance stays; where both blow hard together, no more than the harder one's most."""
+    read, plan = Given.read(given), Plan(1, 2, 0, 1.0, other=2, other_turns=0, angle=40.0)
+    rng, shape = np.random.default_rng(2), (20000, NJ, NI)
+    fields = {name: rng.normal(size=(RUNS, *shape)) for name in ("uas", "vas")} | {"tas": np.full((RUNS, *shape), -8.0)}
+    fields["tas"][1] = -20.0
+    mixed = weather(replace(read, fields=fields), plan)
+    assert mixed["uas"].std() == pytest.approx(1.0, rel=0.01) and mixed["vas"].std() == pytest.approx(1.0, rel=0.01)
+    u1, u2 = (weather(replace(read, fields=fields), Plan(n, turns, 0, 1.0))["uas"] for n, turns in ((1, 2), (2, 0)))
+    cos, sin = np.cos(np.radians(40.0)), np.sin(np.radians(40.0))
+    calm = np.hypot(mixed["uas"], mixed["vas"]) < 2.0
+    np.testing.assert_allclose(mixed["uas"][calm], (cos * u1 + sin * u2)[calm], rtol=1e-9)
+    np.testing.assert_allclose(mixed["tas"], cos**2 * -20.0 + sin**2 * -8.0)
+    fields["uas"][:], fields["vas"][:] = np.sign(fields["uas"]) * 10.0, 0.0
+    assert np.abs(weather(replace(read, fields=fields), plan)["uas"]).max() == pytest.approx(10.0)  # and not 14
+
+
+def test_a_second_weather_leaves_the_first_draws_and_is_of_another_run():
+    alone, mixed = (draw((0, 1, 4), 30, True, seed=3, is_mixed=flag) for flag in (False, True))
+    assert mixed[0].weather == alone[0].weather and mixed[0].turns == alone[0].turns
+    assert all(p.other in {0, 1, 4} - {p.weather} and 30.0 <= p.angle <= 60.0 for p in mixed)
+    assert {p.other_turns for p in mixed} == {0, 1, 2, 3}
+    assert {p.other_turns for p in draw((0, 1), 20, False, seed=0, is_mixed=True)} == {0, 2}  # in no square
+    assert all(sum(weight**2 for *_, weight in p.parts()) == pytest.approx(1.0) for p in mixed + alone)
+    snowy = draw((0, 1), 20, True, seed=0, thickness=(2.0, 3.0), snow=(0.1, 0.2))
+    assert all(2.0 <= p.factor <= 3.0 and 0.1 <= p.snow <= 0.2 for p in snowy)
+
+
 def test_the_north_stays_cold_and_the_wind_grows_from_nothing(given, tmp_path):
     read = Given.read(given)
     read.fields["tas"][:] = -10.0 - 5.0 * np.arange(NJ)[:, None]
@@ -126,6 +155,21 @@ def test_the_file_is_read_as_the_one_that_was_given(case, like, given, example, 
         assert "Plan(weather=0" in file.made_of
         wanted = weather(Given.read(given), plans[2])["vas"]
         np.testing.assert_allclose(file["vas"][2][:, sea()], wanted[:, sea()], atol=2.0**-9 + 1e-6)
+
+
+def test_thickness_and_snow_have_factors_of_their_own(case, like, given, example):
+    more = ("--thickness", 1.5, 2.5, "--snow", 0.25, 0.25, "--mixed")
+    ice_trajectories.main(words(case, like, given, example, *more))
+    plans = draw((0, 2), 3, False, 0, (1.5, 2.5), (0.25, 0.25), is_mixed=True)
+    with netCDF4.Dataset(given.parent / "more.nc") as file:
+        for n, plan in enumerate(plans):
+            np.testing.assert_allclose(file["snt"][n][:, sea()], 0.125 * 0.25)
+            expected = np.round(plan.factor * (1.0 + plan.start) * 256) / 256
+            np.testing.assert_allclose(file["sit"][n][:, sea()], expected)
+        assert "other=" in file.made_of
+    for flag in ("--thickness", "--snow"):
+        with pytest.raises(SystemExit, match=rf"{flag} has \[2.0, 1.0\], expected two factors above 0, the smaller"):
+            ice_trajectories.main(words(case, like, given, example, flag, 2, 1))
 
 
 def test_runs_that_are_done_are_kept_and_failures_told(case, like, given, example):
