@@ -14,7 +14,7 @@ from halocline.mesh.layout import Layout
 from halocline.physics.ensembles import areas
 from halocline.physics.geometry import Geometry
 from halocline.physics.ice_edge import Reliability, edge_error, presence_reliability
-from halocline.physics.sharpness import Faces, Window, fine_scales, log_power
+from halocline.physics.sharpness import Faces, FineScales, Window, log_power
 
 AREA = 2.0e8  # m2 of a cell
 
@@ -135,7 +135,7 @@ def test_gradients_need_a_halo():
         Faces.build(Geometry.build(grid, layout), layout)
 
 
-def test_fine_scales_are_the_last_third_up_to_nyquist():
+def test_a_spectrum_has_the_variance_of_its_waves():
     wet = np.zeros((40, 50), bool)
     wet[4:34, 8:38] = True
     window = Window.largest(wet, np.full(wet.shape, 1.0e4))
@@ -143,10 +143,48 @@ def test_fine_scales_are_the_last_third_up_to_nyquist():
     field = np.where(wet, np.cos(2 * np.pi * 13 * i / 30) + 4 * np.cos(2 * np.pi * 8 * j / 30), np.nan)
     wavenumber, power = window.power(np.stack([field, 2.0 * field, 0.0 * field]))
     assert (len(wavenumber), wavenumber[-1]) == (15, pytest.approx(0.5e-4))
-    width = 1 / 30.0e4
     # The taper of unit mean square leaves variances.
-    assert fine_scales(power[0]) * width == pytest.approx(0.5, rel=0.05)
-    assert power[0].sum() * width == pytest.approx(0.5 + 8.0, rel=0.02)
+    assert power[0].sum() / 30.0e4 == pytest.approx(0.5 + 8.0, rel=0.02)
     logarithms, count = log_power(power)
     assert count == 2  # what is at rest is left out; the geometric mean of factors 1 and 4 is 2
     np.testing.assert_allclose(np.exp(logarithms / count), 2.0 * power[0], rtol=1e-10)
+
+
+def test_fine_scales_are_the_last_third_up_to_nyquist():
+    """Of waves of 2.3 and 5 cells the first counts; 1 / 3 of a cell's is where fine scales begin."""
+    wet = np.ones((41, 53), bool)
+    fine = FineScales.over(wet, np.full(wet.shape, 1.0e4))
+    j, i = np.mgrid[:41, :53]
+    field = np.cos(2 * np.pi * i / 2.3) + 4 * np.cos(2 * np.pi * j / 5.0)
+    energy = fine.energy(np.stack([field, 2.0 * field, 0.0 * field, 4 * np.cos(2 * np.pi * j / 5.0)]))
+    np.testing.assert_allclose(energy, [0.5, 2.0, 0.0, 0.0], atol=0.01, rtol=0.03)
+    assert fine.spacing == 1.0e4 and fine.side == 16
+
+
+def test_fine_scales_are_seen_all_over_a_broken_sea_and_nowhere_else():
+    """Roughness in one bay counts where the bay is, beyond what one window in the largest basin sees."""
+    wet = np.ones((48, 64), bool)
+    wet[:, 30:33] = False  # a small basin in the west, a large one in the east
+    fine = FineScales.over(wet, np.full(wet.shape, 2.0e4))
+    rough = np.random.default_rng(0).normal(size=wet.shape)
+    i = np.arange(64)
+    west, east = (float(fine.energy(np.where(side, rough, 0.0))) for side in (i < 30, i > 32))
+    whole = float(fine.energy(np.where(wet, rough, np.nan)))
+    assert whole == pytest.approx(west + east) and 0.7 < west / east < 1.1  # 30 and 31 columns
+    shown = np.zeros(wet.shape, bool)
+    for j, k in fine.corners:
+        assert wet[j : j + 16, k : k + 16].all()
+        shown[j : j + 16, k : k + 16] = True
+    assert shown[wet].mean() > 0.9  # all but three columns along the strip of land
+
+
+@pytest.mark.parametrize(("size", "side"), [((5, 7), 5), ((2, 30), 2), ((1, 9), 1)])
+def test_a_narrow_sea_has_narrow_windows(size, side):
+    wet = np.zeros((24, 40), bool)
+    wet[3 : 3 + size[0], 5 : 5 + size[1]] = True
+    fine = FineScales.over(wet, np.full(wet.shape, 1.0e3))
+    found = fine.energy(np.where(wet, np.random.default_rng(1).normal(size=(2, 24, 40)), np.nan))
+    assert fine.side == side and fine.corners and found.shape == (2,)
+    assert np.isnan(found).all() if side == 1 else (found > 0).all()
+    with pytest.raises(ValueError, match="must have a wet cell"):
+        FineScales.over(np.zeros((4, 4), bool), np.ones((4, 4)))

@@ -17,6 +17,7 @@ from halocline.run.forecast_maps_figure import Example
 from halocline.run.forecast_report import leave_report
 from halocline.run.forecast_score_baselines import FreeDrift, Training, add_baselines, carry, fit_baselines
 from halocline.run.forecast_score_cases import Case
+from halocline.run.forecast_score_means import Means
 from halocline.run.forecast_scores import TRUTH, ScoreOptions, Scores, score_forecasts, to_plain
 from halocline.state.variables import VARIABLES
 
@@ -100,6 +101,24 @@ def test_sharpness_is_energy_over_that_of_the_truth(grid, starts):
     found = score_forecasts([replace(starts[0], forecasts={"doubled": doubled})], grid).variables["doubled"]["ice_u"]
     np.testing.assert_allclose([found.sharpness, found.fine_scales], 4.0, rtol=1e-10)
     np.testing.assert_allclose(found.spectrum, 4.0 * np.array(found.true_spectrum), rtol=1e-10)
+
+
+def test_ratios_have_the_range_that_other_starts_would_give():
+    """Of 200 starts whose energies are exponential the ratio of means is normal, of variance 2 / 200; of equal starts
+    it is one number; of three nothing is said, nor where one start has no number."""
+    rng, n = np.random.default_rng(5), 200
+    means = Means(3)
+    for x, y in zip(rng.exponential(size=n), rng.exponential(size=n), strict=True):
+        means.add([{"forecast_fine": x, "truth_fine": y}, {"forecast_fine": 3.0 * y, "truth_fine": y}])
+    ratio = float(means.mean("forecast_fine")[0] / means.mean("truth_fine")[0])
+    low, high = means.ranges("forecast_fine", "truth_fine")[0]
+    assert low < ratio < high and high - low == pytest.approx(2 * 1.645 * 0.1 * ratio, rel=0.2)
+    assert means.ranges("forecast_fine", "truth_fine")[1] == pytest.approx((3.0, 3.0))
+    for values in ([1.0, 2.0, 3.0], [1.0, 2.0, np.nan, 3.0]):
+        few = Means(2)
+        for x in values:
+            few.add([{"forecast_fine": x, "truth_fine": 1.0}])
+        assert few.ranges("forecast_fine", "truth_fine") == ((),)
 
 
 def test_scores_do_not_depend_on_tiles_but_for_rounding(grid, starts, scores):
@@ -217,7 +236,7 @@ def test_the_report_is_a_picture_a_table_and_words(grid, starts, tmp_path):
     fields, forcing = ({k: x[None] for k, x in given.items()} for given in (starts[1].truth, starts[1].forcing))
     training = Training(fields, forcing, 6.0)
     case = add_baselines(starts[0], fit_baselines(training, grid, HOURS[1:]), grid)
-    scores = score_forecasts([case], grid)
+    scores = score_forecasts([case] * 4, grid)
     console = Console(width=140, record=True, file=(tmp_path / "words").open("w"))
     leave_report(tmp_path / "made", scores, grid, Example(case, "ensemble", 24.0, 24.0), console)
     assert (tmp_path / "made" / "report.png").read_bytes()[:4] == b"\x89PNG"
@@ -226,7 +245,7 @@ def test_the_report_is_a_picture_a_table_and_words(grid, starts, tmp_path):
     assert table["variables"]["free drift"]["ice_u"]["spread_skill"] == [None] * 5
     assert len(table["variables"]["ensemble"]["snow"]["frequency"][0]) == 7
     words = console.export_text()
-    for word in ("CRPS", "free drift, 1", "spread / skill", "β(3)", "edge error", "damped anomaly"):
+    for word in ("CRPS", "free drift, 1", "spread / skill", "β(3)", "edge error", "damped anomaly", "drawn anew"):
         assert word in words
     with pytest.raises(ValueError, match="Lead 7 h is not in forecast 'ensemble', which goes to 30 h"):
         leave_report(tmp_path / "made", scores, grid, Example(case, "ensemble", 7.0, 24.0), console)

@@ -23,6 +23,7 @@ from halocline.state.variables import VARIABLES
 __all__ = ["leave_report", "print_scores", "write_scores"]
 
 COLUMNS = 5  # leads on the terminal
+RANGE = "  90 %, starts drawn anew"
 
 
 def leave_report(folder: Path, scores: Scores, grid: Grid, example: Example, console: Console | None = None) -> None:
@@ -120,9 +121,12 @@ def shape_table(scores: Scores, forecast: str, leads: Sequence[int]) -> Table:
         lines: list[tuple[str, list[str]]] = [
             ("bias", [f"{row.bias[n]:.2g}" for n in leads]),
             ("spread / skill", [f"{row.spread_skill[n]:.2f}" for n in leads]),
+            (RANGE, [span(row.ranges["spread_skill"][n]) for n in leads]),
             ("gradients / truth's", [f"{row.sharpness[n]:.2f}" for n in leads]),
             ("fine scales / truth's", [f"{row.fine_scales[n]:.2f}" for n in leads]),
+            (RANGE, [span(row.ranges["fine_scales"][n]) for n in leads]),
         ]
+        lines = [(what, cells) for what, cells in lines if any(cells)]
         for side, end in (("lower", 0), ("upper", 1)):
             if np.isfinite(VARIABLES[name].bounds[end]) and max(getattr(row, f"true_{side}")) > 0:
                 pairs = zip(getattr(row, side), getattr(row, f"true_{side}"), strict=True)
@@ -134,6 +138,11 @@ def shape_table(scores: Scores, forecast: str, leads: Sequence[int]) -> Table:
             table.add_row(name if k == 0 else "", what, *cells)
         table.add_section()
     return table
+
+
+def span(ends: Sequence[float]) -> str:
+    """Two ends, or nothing."""
+    return f"{ends[0]:.2f}–{ends[1]:.2f}" if ends else ""
 
 
 def ice_table(scores: Scores, leads: Sequence[int]) -> Table:

@@ -16,6 +16,12 @@ __all__ = ["IceScores", "Means", "VariableScores", "ice_scores", "variable_score
 Row = tuple[float, ...]
 Rows = tuple[Row, ...]
 
+RESAMPLED = ("variance", "mse", "forecast_gradient", "truth_gradient", "forecast_fine", "truth_fine")
+"""Numbers whose values of all starts are kept."""
+
+LEAST_STARTS = 4
+"""Of fewer starts nothing can be said about how much a ratio depends on them."""
+
 
 class Means:
     """Sums of named numbers and vectors by lead.
@@ -27,6 +33,7 @@ class Means:
     def __init__(self, times: int) -> None:
         self.counts = [0] * times
         self.sums: list[dict[str, np.ndarray]] = [{} for _ in range(times)]
+        self.starts: list[dict[str, list[float]]] = [{} for _ in range(times)]
 
     def add(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Adds a start, one row for each time from 1 on; there may be fewer, and a name may be missing."""
@@ -34,6 +41,26 @@ class Means:
             self.counts[n] += 1
             for name, value in found.items():
                 self.sums[n][name] = self.sums[n].get(name, 0.0) + np.asarray(value, np.float64)
+                if name in RESAMPLED:
+                    self.starts[n].setdefault(name, []).append(float(value))
+
+    def ranges(self, over: str, under: str) -> Rows:
+        """5th and 95th percentile of a ratio of means over resampled starts (bootstrap, 1000 times, of fixed seed), at
+        all leads; empty where there are few starts.
+
+        Starts are drawn as if they were independent: of those that overlap in time the true range is wider.
+        """
+        result: list[Row] = []
+        for starts, n in zip(self.starts[1:], self.counts[1:], strict=True):
+            x, y = (np.array(starts.get(name, [])) for name in (over, under))
+            if n < LEAST_STARTS or len(x) != n or len(y) != n or not np.isfinite(x + y).all():
+                result.append(())
+                continue
+            drawn = np.random.default_rng(0).integers(0, n, (1000, n))
+            total = y[drawn].sum(axis=1)
+            ratio = np.divide(x[drawn].sum(axis=1), total, out=np.full(1000, np.nan), where=total > 0)
+            result.append(_row(np.percentile(ratio, [5.0, 95.0])))
+        return tuple(result)
 
     def mean(self, name: str) -> np.ndarray:
         """Means at all leads, shape (lead); NaN where there are none."""
@@ -62,6 +89,7 @@ class VariableScores:
         spread_skill: 1 where calibrated.
         sharpness: Energy of gradients over the truth's.
         fine_scales: Energy of the last third of the wavenumbers over the truth's.
+        ranges: Of `spread_skill`, `sharpness` and `fine_scales`, see `Means.ranges`.
         lower, upper: Shares of the sea on bounds.
         true_lower, true_upper: The truth's.
         violations: Share of the sea beyond bounds.
@@ -78,6 +106,7 @@ class VariableScores:
     spread_skill: Row
     sharpness: Row
     fine_scales: Row
+    ranges: Mapping[str, Rows]
     lower: Row
     upper: Row
     true_lower: Row
@@ -106,6 +135,7 @@ def variable_scores(means: Means, members: int) -> VariableScores:
         spread_skill=tuple(spread_skill(one) for one in pooled),
         sharpness=_ratio(means, "gradient"),
         fine_scales=_ratio(means, "fine"),
+        ranges=_ranges(means, members),
         lower=_row(means.mean("forecast_lower")),
         upper=_row(means.mean("forecast_upper")),
         true_lower=_row(means.mean("truth_lower")),
@@ -127,6 +157,16 @@ def _ratio(means: Means, name: str) -> Row:
     """Forecast over truth; NaN where the truth has none."""
     forecast, truth = means.mean(f"forecast_{name}"), means.mean(f"truth_{name}")
     return _row(np.divide(forecast, truth, out=np.full_like(truth, np.nan), where=truth > 0))
+
+
+def _ranges(means: Means, members: int) -> dict[str, Rows]:
+    factor = (members + 1) / members  # see `spread_skill`
+    ratios = means.ranges("variance", "mse")
+    return {
+        "spread_skill": tuple(tuple((factor * x) ** 0.5 for x in row) if members > 1 else () for row in ratios),
+        "sharpness": means.ranges("forecast_gradient", "truth_gradient"),
+        "fine_scales": means.ranges("forecast_fine", "truth_fine"),
+    }
 
 
 def _spectra(means: Means, side: str) -> Rows:

@@ -23,7 +23,7 @@ from halocline.physics.ensembles import areas, rank_histogram, score_ensemble
 from halocline.physics.geometry import Geometry
 from halocline.physics.ice import EXTENT_CONCENTRATION, diagnose_ice
 from halocline.physics.ice_edge import edge_error, presence_reliability
-from halocline.physics.sharpness import Faces, Window, fine_scales, log_power
+from halocline.physics.sharpness import Faces, FineScales, Window, log_power
 from halocline.run.forecast_score_cases import Case, Fields, check_case
 from halocline.run.forecast_score_drift import DRIFT_HOURS, Deformation, measure_drift
 from halocline.state.variables import VARIABLES
@@ -148,14 +148,17 @@ class Measures:
             found |= {f"{side}_{key}": value for key, value in self._spectra(whole).items()}
         return found
 
+    @cached_property
+    def _fine(self) -> FineScales:
+        return FineScales.over(self.grid.tmask[0], np.sqrt(self.grid.e1t * self.grid.e2t))
+
     def _spectra(self, x: np.ndarray) -> dict[str, Any]:
         """Energy of fine scales, and logarithms of spectra; nothing of what is not finite."""
         inside = x[:, self._window.rows, self._window.columns]
-        if min(inside.shape[1:]) < 2 or not np.isfinite(inside).all():
+        if min(inside.shape[1:]) < 2 or not np.isfinite(x[:, self.grid.tmask[0]]).all():
             return {"fine": np.nan}
-        power = self._window.power(x)[1]
-        logarithms, count = log_power(power)
-        return {"fine": fine_scales(power.mean(axis=0)), "log_power": logarithms, "log_count": count}
+        logarithms, count = log_power(self._window.power(x)[1])
+        return {"fine": float(self._fine.energy(x).mean()), "log_power": logarithms, "log_count": count}
 
     def _ice(self, fields: Fields, truth: Fields) -> Rows:
         return [
