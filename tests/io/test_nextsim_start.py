@@ -7,6 +7,7 @@ import netCDF4
 import numpy as np
 import pytest
 import zarr
+from start_file import NI, NJ, sea, write_start_file
 
 from halocline.io.forecast_file import is_forecast, read_forecast_state
 from halocline.io.forecast_store import create_forecast
@@ -15,13 +16,6 @@ from halocline.io.nextsim_start import THICKEST, mend_ice
 from halocline.mesh.grid import Grid
 
 ICE = ("concentration", "thickness", "snow", "damage", "ice_u", "ice_v")
-NJ, NI = 4, 6
-
-
-def sea() -> np.ndarray:
-    mask = np.ones((NJ, NI), bool)
-    mask[0], mask[2, 3] = False, False
-    return mask
 
 
 @pytest.fixture
@@ -29,24 +23,8 @@ def write_like(tmp_path: Path) -> Callable[..., Path]:
     """Writes a start file of the configuration; None leaves a variable out."""
 
     def write(name: str = "like.nc", **change: float | None) -> Path:
-        sizes = {"xdim": NI, "ydim": NJ, "xvertex": NI + 1, "yvertex": NJ + 1, "x_cg": NI + 1, "y_cg": NJ + 1,
-                 "dg_comp": 3, "dgstress_comp": 3, "ncoords": 2}  # fmt: skip
-        corner = np.stack(np.meshgrid(5e3 * np.arange(NI + 1.0), 5e3 * np.arange(NJ + 1.0)), axis=-1)
-        centre = corner[:-1, :-1] + 2.5e3
-        values = {"x": centre[..., 0], "y": centre[..., 1], "grid_azimuth": 0 * centre[..., 0], "mask": sea()}
-        for key, usual in {"tsurf": -12.0, "sst": -1.7, "sss": 32.0}.items():
-            if (x := change.get(key, usual)) is not None:
-                values[key] = np.full((NJ, NI), x)
-        with netCDF4.Dataset(tmp_path / name, "w") as file:
-            for group in ("structure", "metadata"):
-                file.createGroup(group).type = "parametric_rectangular"
-            data = file.createGroup("data")
-            for key, size in sizes.items():
-                data.createDimension(key, size)
-            data.createVariable("coords", "f8", ("yvertex", "xvertex", "ncoords"))[:] = corner
-            for key, x in values.items():
-                data.createVariable(key, "f8", ("ydim", "xdim"))[:] = x
-        return tmp_path / name
+        fields = {key: change.get(key, usual) for key, usual in {"tsurf": -12.0, "sst": -1.7, "sss": 32.0}.items()}
+        return write_start_file(tmp_path / name, **{key: x for key, x in fields.items() if x is not None})
 
     return write
 

@@ -1,8 +1,8 @@
 """A small script in the place of neXtSIM_DG, and states for it."""
 
 import numpy as np
+from start_file import sea
 
-NJ, NI = 4, 6
 START = np.datetime64("2010-01-20T00:00:00")
 CONFIG = """[model]
 init_file = init.nc
@@ -64,12 +64,6 @@ shutil.copy(model["init_file"], left)
 with netCDF4.Dataset(left, "a") as file:
     file["data"]["cice"][:] += 0.01 * hours
 '''
-
-
-def sea() -> np.ndarray:
-    mask = np.ones((NJ, NI), bool)
-    mask[0], mask[2, 3] = False, False
-    return mask
 
 
 def state(u: float = 0.1, concentration: float = 0.8) -> dict[str, np.ndarray]:

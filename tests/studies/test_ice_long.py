@@ -7,7 +7,8 @@ import netCDF4
 import numpy as np
 import pytest
 import zarr
-from fake_model import NI, NJ, START, sea, state
+from fake_model import START, state
+from start_file import NI, NJ, sea
 
 from halocline.io.forecast_store import create_forecast
 

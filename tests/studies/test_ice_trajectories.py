@@ -7,7 +7,7 @@ from pathlib import Path
 import netCDF4
 import numpy as np
 import pytest
-from fake_model import NI, NJ, sea
+from start_file import NI, NJ, sea
 
 from halocline.io.models import open_states, read_grid
 
