@@ -367,8 +367,9 @@ def forecast(run: Run, overrides: Overrides = None) -> None:
     parameters.NAME=VALUE   physical parameters (required if trained with some)
     sampling.steps=20       steps from noise to data; the run's, if set there
     sampling.sampler=heun   euler, heun, multistep, ddim or ancestral; likewise
-    sampling.times=uniform  or logistic, shorter towards the data, or quadratic,
-                            shorter still; likewise
+    sampling.times=uniform  or logistic, shorter towards the data, quadratic,
+                            shorter still, or cosine, short at both ends;
+                            likewise
     sampling.noise=1        standard deviation that samples start from, and
     sampling.long_waves=1   factor on its long waves: more spread; likewise. Or
                             by variable: sampling.long_waves.damage=2 ...

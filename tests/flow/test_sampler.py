@@ -25,7 +25,14 @@ from halocline.flow.sampler import (
     MultistepSampler,
     Sampler,
 )
-from halocline.flow.times import ddpm_times, karras_times, logistic_times, quadratic_times, uniform_times
+from halocline.flow.times import (
+    cosine_times,
+    ddpm_times,
+    karras_times,
+    logistic_times,
+    quadratic_times,
+    uniform_times,
+)
 
 # Data N(1.3, 0.4^2) and one noise value: the flow ends at mean + deviation * noise.
 MEAN, DEVIATION, NOISE = 1.3, 0.4, 0.7
@@ -61,7 +68,7 @@ def inside(steps: int) -> tuple[float, ...]:
 
 
 @pytest.mark.parametrize("path", SMOOTH)
-@pytest.mark.parametrize("grid", [uniform_times, inside, logistic_times, quadratic_times])
+@pytest.mark.parametrize("grid", [uniform_times, inside, logistic_times, quadratic_times, cosine_times])
 @pytest.mark.parametrize(
     ("kind", "order"), [(EulerSampler, 1), (HeunSampler, 2), (DDIMSampler, 1), (MultistepSampler, 2)]
 )
@@ -104,6 +111,17 @@ def test_multistep_sampler_begins_anew_with_each_sample() -> None:
     assert torch.equal(sampler(z), first) and not torch.equal(other, first)
     corrected = LangevinSampler(sampler, 0, 0.1, lambda draw: torch.zeros(20))  # calls its steps alone
     assert torch.equal(corrected(z), first)
+
+
+@pytest.mark.parametrize(("grid", "least", "most"), [(quadratic_times, 0.85, 0.95), (cosine_times, 0.92, 1.07)])
+def test_few_steps_keep_the_spread_of_the_data_where_they_are_short_near_the_noise(
+    grid: Grid, least: float, most: float
+) -> None:
+    kept = []
+    for deviation in (0.4, 0.7, 1.0, 1.5, 2.5):
+        denoiser = GaussianDenoiser(LinearPath(), 0.0, deviation**2)
+        kept.append(MultistepSampler(denoiser, grid(8))(torch.ones(1, dtype=torch.float64)).item() / deviation)
+    assert least < min(kept) and max(kept) < most
 
 
 @pytest.mark.parametrize("path", SMOOTH)
@@ -333,7 +351,7 @@ def test_wrong_sampler_arguments_are_errors() -> None:
 
 def test_grids_begin_and_end_where_they_say() -> None:
     path = VariancePreservingPath()
-    for grid in (uniform_times(7), logistic_times(7), quadratic_times(7)):
+    for grid in (uniform_times(7), logistic_times(7), quadratic_times(7), cosine_times(7)):
         assert len(grid) == 8 and grid[0] == 1 and grid[-1] == 0
     assert quadratic_times(4) == (1, 0.5625, 0.25, 0.0625, 0)
     karras = karras_times(path, 7)
@@ -361,9 +379,9 @@ def test_ddpm_times_have_the_published_betas() -> None:
 
 
 def test_grids_refuse_too_few_steps() -> None:
-    for build in (lambda: uniform_times(0), lambda: logistic_times(0), lambda: quadratic_times(0)):
+    for grid in (uniform_times, logistic_times, quadratic_times, cosine_times):
         with pytest.raises(ValueError, match="at least 1, got 0"):
-            build()
+            grid(0)
     with pytest.raises(ValueError, match="at least 2, got 1"):
         karras_times(LinearPath(), 1)
     with pytest.raises(ValueError, match="0 < low < high, got 80 and 2"):

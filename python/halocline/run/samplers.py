@@ -16,12 +16,14 @@ from halocline.flow.sampler import (
     Progress,
     Sampler,
 )
-from halocline.flow.times import logistic_times, quadratic_times, uniform_times
+from halocline.flow.times import cosine_times, logistic_times, quadratic_times, uniform_times
 from halocline.run.sampling_config import SamplingConfig
 
 __all__ = ["plain_sampler"]
 
-TIMES = {"uniform": uniform_times, "logistic": logistic_times, "quadratic": quadratic_times}
+TIMES = {
+    "uniform": uniform_times, "logistic": logistic_times, "quadratic": quadratic_times, "cosine": cosine_times,
+}  # fmt: skip
 
 
 def plain_sampler(

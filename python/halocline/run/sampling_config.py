@@ -20,8 +20,9 @@ class SamplingConfig:
     Attributes:
         sampler: "euler", "heun", "multistep", "ddim" or "ancestral".
         steps: Steps from noise to data. Heun takes two evaluations a step but the last, the others one.
-        times: Where the steps lie in path time: "uniform", "logistic" (shorter towards the data) or
-            "quadratic" (shorter still: in forecasts as many values end on their bounds as do with far more steps).
+        times: Where the steps lie in path time: "uniform", "logistic" (shorter towards the data), "quadratic" (shorter
+            still: in forecasts as many values end on their bounds as do with far more steps) or "cosine" (as short near
+            the data, and short near the noise, too: few steps keep the spread of an ensemble).
         noise: Standard deviation of the noise that a sample starts from; more than 1 spreads an ensemble wider than the
             network has learned.
         long_waves: Factor on the waves of that noise that are longer than some forty cells, in forecasts: more than 1
@@ -103,7 +104,7 @@ class SamplingConfig:
                 "'multipliers': a noisy state has no stable columns."
             )
         one_of("sampling.sampler", self.sampler, ("euler", "heun", "multistep", "ddim", "ancestral"))
-        one_of("sampling.times", self.times, ("uniform", "logistic", "quadratic"))
+        one_of("sampling.times", self.times, ("uniform", "logistic", "quadratic", "cosine"))
         at_least("sampling", self, "noise", 0)
         for key, factor in self._waves():
             if factor < 0:
