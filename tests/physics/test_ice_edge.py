@@ -151,7 +151,7 @@ def test_a_spectrum_has_the_variance_of_its_waves():
 
 
 def test_fine_scales_are_the_last_third_up_to_nyquist():
-    """Of waves of 2.3 and 5 cells the first counts; 1 / 3 of a cell's is where fine scales begin."""
+    """Of waves of 2.3 and 5 cells the first counts: fine scales are those shorter than three cells."""
     wet = np.ones((41, 53), bool)
     fine = FineScales.over(wet, np.full(wet.shape, 1.0e4))
     j, i = np.mgrid[:41, :53]
