@@ -62,7 +62,8 @@ def untrained(config: RunConfig, grid: Grid, guided: bool = False) -> Generator:
     noise = np.random.default_rng(0).standard_normal((2, stored.count, SIDE, SIDE))
     leads = torch.tensor(config.forecast.leads, dtype=torch.float64)
     scale = torch.full((len(leads), stored.count), 0.05, dtype=torch.float64)
-    increments = Increments(leads, scale, torch.full((2, stored.count), 0.1), scale, torch.ones(2, stored.count))
+    shares, ones = torch.full((2, stored.count), 0.1), torch.ones(2, stored.count)
+    increments = Increments(leads, scale, shares, scale, ones, torch.zeros(2, stored.count))
     standardisation = Standardisation.fit(stored, noise, grid, centre="level")
     none = Parameters.fit((), torch.zeros(2, 0))
     guess = None

@@ -123,3 +123,20 @@ def test_bounded_samples_end_on_their_bounds_to_the_bit(kind) -> None:
             assert int((x[:, column] == bound).sum()) > 100
     inside = (x[:, 2] > low[2]) & (x[:, 2] < high[2])
     assert 0 < int(inside.sum()) < 2000
+
+
+def test_learned_deviation_of_a_sample_is_the_same_among_any_number_of_others() -> None:
+    torch.manual_seed(2)
+    network = ScaledNetwork(nn.Identity(), 3, 2)
+    for parameter in network.scale.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    denoiser, conditions = PreconditionedDenoiser(network, LinearPath(), SIGMA, GIVEN), torch.randn(7, 2)
+    with torch.no_grad():
+        whole = denoiser.deviation(T, conditions)
+        log_s = network.log_scale(torch.full((7,), T), conditions)
+        for count in range(1, 8):
+            assert torch.equal(denoiser.deviation(T, conditions[:count]), whole[:count])
+    c_out = denoiser.precondition(log_s[:, :, None, None], T).c_out
+    torch.testing.assert_close(whole, c_out * log_s.exp()[:, :, None, None], rtol=1e-5, atol=0)
+    assert float(whole.std()) > 0.01
+    assert PreconditionedDenoiser(nn.Identity(), LinearPath()).deviation(T, conditions) is None

@@ -386,3 +386,21 @@ def test_grids_refuse_too_few_steps() -> None:
         karras_times(LinearPath(), 1)
     with pytest.raises(ValueError, match="0 < low < high, got 80 and 2"):
         karras_times(LinearPath(), 5, high=2, low=80)
+
+
+class Split:
+    """A denoiser whose median is not its mean."""
+
+    path = LinearPath()
+
+    def __call__(self, x: Tensor, t: float) -> Posterior:
+        return Posterior(torch.zeros_like(x), median=torch.full_like(x, 0.5))
+
+
+@pytest.mark.parametrize("kind", [*DETERMINISTIC, AncestralSampler])
+def test_samples_move_by_the_mean_and_end_on_the_median(kind: type[Sampler]) -> None:
+    drawn = {"noise": lambda number: torch.zeros(3)} if kind is AncestralSampler else {}
+    x = torch.tensor([-1.0, 0.3, 2.0])
+    assert kind(Split(), uniform_times(4), **drawn)(x).tolist() == [0.5, 0.5, 0.5]
+    half = kind(Split(), [1.0, 0.5], **drawn)(x)  # no multiple of the median is in it
+    assert torch.allclose(half, half[2] / 2 * x, rtol=0, atol=1e-6)

@@ -46,7 +46,7 @@ def build(grid: Grid) -> Generator:
     states = torch.randn(3, channels.count, grid.nj, grid.ni, dtype=torch.float64)
     standardisation = Standardisation.fit(channels, states, grid, centre="level")
     scale, shares = (torch.full((2, channels.count), x).double() for x in (0.2, 0.1))
-    increments = Increments(torch.tensor([6.0, 12.0]).double(), scale, shares, scale, shares)
+    increments = Increments(torch.tensor([6.0, 12.0]).double(), scale, shares, scale, shares, shares)
     budget = Budget(
         increments.leads, torch.tensor([[1e-4, 1.2e-5, 3e-4], [2e-4, 1.1e-5, 2e-4]]).double(),
         torch.zeros(2).double(), torch.tensor([[0.0, 0.3], [0.7, 1.0], [0.2, 0.21]]).double(),

@@ -56,7 +56,7 @@ def build(grid: Grid, sampler: str, precision: str, guided: bool = False) -> Gen
     states = torch.randn(3, channels.count, grid.nj, grid.ni, dtype=torch.float64)
     standardisation = Standardisation.fit(channels, states, grid, centre="level")
     scale = torch.full((2, channels.count), 0.2).double()
-    increments = Increments(torch.tensor([6.0, 12.0]).double(), scale, ON_BOUNDS, 2 * scale, 2 * scale)
+    increments = Increments(torch.tensor([6.0, 12.0]).double(), scale, ON_BOUNDS, 2 * scale, 2 * scale, ON_BOUNDS / 4)
     none = Parameters.fit((), torch.zeros(3, 0))
     guess = None
     if guided:

@@ -14,7 +14,7 @@ UNIT = torch.tensor([0.02, 0.02, 0.6], dtype=torch.float64)[:, None, None]
 
 
 def changes() -> LearnedChanges:
-    increments = Increments(torch.tensor([6.0], dtype=torch.float64), UNIT[None, :, 0, 0], *(torch.zeros(2, 3),) * 3)
+    increments = Increments(torch.tensor([6.0], dtype=torch.float64), UNIT[None, :, 0, 0], *(torch.zeros(2, 3),) * 4)
     return LearnedChanges(Stretching.build(NAMES, DISTANCE), increments, 0 * UNIT, UNIT)
 
 

@@ -89,16 +89,58 @@ def test_share_of_values_on_bounds_is_counted_over_states_that_are_learned(store
     assert found[1, 0] > 0.01 and not found[:, 4:].any()
 
 
+def test_gap_is_the_distance_of_the_nearest_value_that_is_not_on_a_bound(store) -> None:
+    _, made = store
+    found = made.increments()["gap"]
+    for channel, (name, low, high) in enumerate([("sic", 0, 1), ("sit", 0, None), ("sid", 0, 1), ("snt", 0, None)]):
+        x = trajectories()[name][:2][..., MASK].astype(np.float64)
+        for row, bound in enumerate((low, high)):
+            distance = np.abs(x - bound) if bound is not None else np.zeros(1)
+            expected = distance[distance > 1e-5].min() if (distance > 1e-5).any() else 0.0
+            assert found[row, channel] == pytest.approx(expected, rel=1e-12)
+    assert found[1, 0] > 0
+
+
+def test_a_step_ends_on_a_bound_within_half_of_the_gap_beside_it(store) -> None:
+    path, made = store
+    generator = prepare(read_config(path, ["forecast.deterministic=true", "forecast.loss=squared"]), made)
+    for weights in generator.denoiser.network.parameters():
+        weights.data.zero_()
+    gap = torch.zeros_like(generator.increments.gap)
+    gap[1, 0] = 1e-3
+    generator = replace(generator, increments=replace(generator.increments, gap=gap))
+    stepper = Stepper.build(generator, Layout.build(generator.lattice, Serial()))
+    assert bool(generator.increments.attained[1, 0])
+    x = torch.where(stepper.mask, torch.full((1, *stepper.mask.shape), 0.5), 0)
+    x[:, :, 0] = torch.where(stepper.mask[:, 0], torch.tensor(1 - 4e-4), 0)
+    x[:, 0, 0] = torch.where(stepper.mask[0, 0], torch.tensor(1 - 6e-4), 0)
+    new = stepper(x, [np.zeros((3, *MASK.shape), np.float32)] * 2, 12.0, 0, 0, [0])
+    here = stepper.mask[:, 0]
+    assert bool(here[0].any()) and torch.equal(new[0, 0, 0][here[0]], x[0, 0, 0][here[0]])
+    assert bool(here[1:].any()) and bool((new[0, 1:, 0][here[1:]] == 1).all())
+    assert torch.equal(new[:, :, 1:4], x[:, :, 1:4])
+
+
+def test_weights_that_are_older_than_the_gap_have_none() -> None:
+    leads, scale = torch.tensor([6.0]).double(), torch.ones(1, 2).double()
+    made = Increments(leads, scale, torch.zeros(2, 2), scale, scale, torch.ones(2, 2)).to_dict()
+    del made["gap"]
+    assert not Increments.from_dict(made).gap.any()
+    del made["scale"]
+    with pytest.raises(ValueError, match=r"Weights lack increments\.scale"):
+        Increments.from_dict(made)
+
+
 def test_bounds_that_values_hardly_reach_are_no_censoring() -> None:
     leads, scale = torch.tensor([6.0]).double(), torch.ones(1, 2).double()
-    increments = Increments(leads, scale, torch.tensor([[0.0, 0.2], [0.004, 0.006]]), scale, scale)
+    increments = Increments(leads, scale, torch.tensor([[0.0, 0.2], [0.004, 0.006]]), scale, scale, scale)
     assert increments.attained.tolist() == [[False, True], [False, True]]
 
 
 def test_scale_between_leads_is_a_power_law_and_beyond_them_refused() -> None:
     leads = torch.tensor([6.0, 24.0]).double()
     scale = torch.tensor([[0.1, 1.0], [0.4, 2.0]], dtype=torch.float64)
-    increments = Increments(leads, scale, torch.zeros(2, 2), 3 * scale, torch.ones(2, 2))
+    increments = Increments(leads, scale, torch.zeros(2, 2), 3 * scale, torch.ones(2, 2), torch.zeros(2, 2))
     assert increments.at(12.0).tolist() == pytest.approx([0.2, 2**0.5], rel=1e-12)
     assert increments.at(24.0).tolist() == [0.4, 2.0]
     with pytest.raises(ValueError, match="lead is 3 h, expected one between 6 and 24 h"):

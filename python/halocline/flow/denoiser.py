@@ -23,10 +23,13 @@ class Posterior:
     Arguments:
         mean: m, shape of the state.
         variance: Diagonal of the covariance, broadcastable to the mean; None where not known.
+        median: Where samples end, which need not be the mean if much probability lies in one place, as on a bound;
+            None: the mean.
     """
 
     mean: Tensor
     variance: Tensor | None = None
+    median: Tensor | None = None
 
 
 @runtime_checkable
@@ -194,6 +197,25 @@ class PreconditionedDenoiser(nn.Module):
         """Returns F on owned cells and ln s, shape (batch, channel), of a `halocline.flow.censored.ScaledNetwork`."""
         f, log_s = self._call(x, t, conditions, scaled=True)
         return self._owned(f, x, owned), log_s
+
+    def deviation(self, t: float, conditions: Tensor) -> Tensor | None:
+        r"""Returns the standard deviation :math:`c_\mathrm{out} s` of the latent state about m.
+
+        Arguments:
+            t: Time, one number.
+            conditions: Numbers per sample, shape (sample, condition).
+
+        Returns:
+            Shape (sample, channel, 1, 1), float32; None of a network that is no
+            `halocline.flow.censored.ScaledNetwork`, which has learned none.
+        """
+        log_scale = getattr(self.network, "log_scale", None)
+        if log_scale is None:
+            return None
+        time = torch.full((1,), t, dtype=torch.float32, device=conditions.device)
+        # One by one: in a batch the bits of a sample would depend on how many there are.
+        s = torch.cat([log_scale(time, one[None]) for one in conditions]).exp()[:, :, None, None]
+        return self.precondition(s, t).c_out * s
 
     def _call(self, x: Tensor, t: Time, conditions: Mapping[str, Tensor] | None, **how: bool) -> Any:
         times = torch.as_tensor(t, dtype=torch.float32, device=x.device).expand(x.shape[:-3])

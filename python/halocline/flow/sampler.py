@@ -95,8 +95,11 @@ class Sampler(ABC):
             index: Number of the step; a random sampler takes draw index + 1.
         """
 
-    def _mean(self, x: Tensor, t: float) -> Tensor:
-        return self.denoiser(x, t).mean.to(x.dtype)
+    def _mean(self, x: Tensor, t: float, s: float) -> Tensor:
+        """Denoises for a step from t to s: to s = 0 the median, if the denoiser knows one, on which samples end."""
+        found = self.denoiser(x, t)
+        wanted = found.median if s == 0 and found.median is not None else found.mean
+        return wanted.to(x.dtype)
 
     def _scales(self, t: float) -> tuple[float, float]:
         return float(self.path.alpha(t)), float(self.path.sigma(t))
@@ -111,7 +114,7 @@ class EulerSampler(Sampler):
     """
 
     def step(self, x: Tensor, t: float, s: float, index: int) -> Tensor:
-        return _euler(self.path, x, self._mean(x, t), t, s)
+        return _euler(self.path, x, self._mean(x, t, s), t, s)
 
 
 class HeunSampler(Sampler):
@@ -130,12 +133,12 @@ class HeunSampler(Sampler):
     """
 
     def step(self, x: Tensor, t: float, s: float, index: int) -> Tensor:
-        m = self._mean(x, t)
+        m = self._mean(x, t, s)
         guess = _euler(self.path, x, m, t, s)
         if s == 0:
             return guess
         departure = velocity_from_mean(self.path, x, m, t)
-        arrival = velocity_from_mean(self.path, guess, self._mean(guess, s), s)
+        arrival = velocity_from_mean(self.path, guess, self._mean(guess, s, s), s)
         return x + (s - t) / 2 * (departure + arrival)
 
 
@@ -155,7 +158,7 @@ class MultistepSampler(Sampler):
     _before: tuple[float, Tensor] | None = None
 
     def step(self, x: Tensor, t: float, s: float, index: int) -> Tensor:
-        m = self._mean(x, t)
+        m = self._mean(x, t, s)
         if s == 0:
             return _euler(self.path, x, m, t, s)
         v = velocity_from_mean(self.path, x, m, t)
@@ -211,7 +214,7 @@ class DDIMSampler(Sampler):
         tau = _forgotten(self.path, t, s)
         a = sigma_s * math.sqrt(1 - self.eta**2 * tau) / sigma_t
         c = sigma_s * self.eta * math.sqrt(tau)
-        x = a * x + (alpha_s - a * alpha_t) * self._mean(x, t)
+        x = a * x + (alpha_s - a * alpha_t) * self._mean(x, t, s)
         return x if self.noise is None or c == 0 else x + c * self.noise(index + 1)
 
 
@@ -255,7 +258,7 @@ class AncestralSampler(Sampler):
         alpha_s, sigma_s = self._scales(s)
         tau = _forgotten(self.path, t, s)
         a, b = alpha_t / alpha_s * (sigma_s / sigma_t) ** 2, alpha_s * tau
-        x = a * x + b * self._mean(x, t)
+        x = a * x + b * self._mean(x, t, s)
         return x if sigma_s == 0 else x + sigma_s * math.sqrt(tau) * self.noise(index + 1)
 
 
@@ -311,7 +314,7 @@ class LangevinSampler(Sampler):
             return x
         sigma = self._scales(s)[1]
         for k in range(self.corrections):
-            z = noise_from_mean(self.path, x, self._mean(x, s), s)
+            z = noise_from_mean(self.path, x, self._mean(x, s, s), s)
             x = x - self.delta * sigma * z
             x = x + sigma * math.sqrt(2 * self.delta) * self.noise(draw + 2 + k)
         return x

@@ -77,14 +77,22 @@ class TiledDenoiser:
             t: Path time in [0, 1], one number.
 
         Returns:
-            Posterior whose mean has the shape of `x` and is zero on land.
+            Posterior whose mean has the shape of `x` and is zero on land; with a variance if it was
+            learned.
 
         Collective: yes, one halo exchange, two with a blend.
         """
         windows = self.halo.fill(x)
         if self.blend is None:
-            return Posterior(mean=self.on_windows(windows, t, self.owned) * self.mask)
-        return Posterior(mean=self.blend(self.on_windows(windows, t)) * self.mask)
+            mean = self.on_windows(windows, t, self.owned)
+        else:
+            mean = self.blend(self.on_windows(windows, t))
+        return Posterior(mean * self.mask, self._variance(float(t)))
+
+    def _variance(self, t: float) -> Tensor | None:
+        """What the network has learned of it, shape (member, 1, channel, 1, 1)."""
+        deviation = self.denoiser.deviation(t, self.conditions.to(self.denoiser.sigma_data.device))
+        return None if deviation is None else deviation[:, None].square().cpu()
 
     def on_windows(self, windows: Tensor, t: Time, owned: slice = slice(None)) -> Tensor:
         """Returns the mean that each window gives by itself, land included.

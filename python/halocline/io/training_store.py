@@ -218,12 +218,13 @@ class TrainingStore:
 
         Returns:
             "leads" in hours, shape (lead); "scale", their root mean square, shape (lead, channel); "on_bounds", the
-            share of values on the lower and on the upper bound, shape (2, channel); "stretched_scale" and
-            "stretched_level" as in `halocline.run.increments.Increments`; "held_out" flags of all records at the time.
+            share of values on the lower and on the upper bound, shape (2, channel); "stretched_scale",
+            "stretched_level" and "gap" as in `halocline.run.increments.Increments`; "held_out" flags of all records at
+            the time.
 
         Collective: no.
         """
-        names = ("leads", "scale", "on_bounds", "stretched_scale", "stretched_level", "held_out")
+        names = ("leads", "scale", "on_bounds", "stretched_scale", "stretched_level", "gap", "held_out")
         return self._table(INCREMENTS, names)
 
     def budget(self) -> dict[str, np.ndarray] | None:

@@ -258,10 +258,12 @@ class Stepper:
             )
 
     def _bounded(self, new: Tensor, y: Tensor, low: Tensor, high: Tensor) -> Tensor:
-        """Keeps a state within its bounds; a sample y that ends on one gives the bound itself."""
+        """Keeps a state within its bounds; a sample y that ends on one, or next to it, gives the bound itself."""
         new = torch.where(self.mask, new, 0)
         lowest, highest = (b.float()[:, None, None].expand_as(new) for b in (self.bounds.lowest, self.bounds.highest))
-        new = torch.where(y <= low, lowest, torch.where(y >= high, highest, new))
+        below, above = self.bounds.near.float()[:, :, None, None]
+        new = torch.where((y <= low) | ((new - lowest).abs() < below), lowest, new)
+        new = torch.where((y >= high) | ((new - highest).abs() < above), highest, new)
         new = torch.where(new < lowest, 2 * lowest - new, torch.where(new > highest, 2 * highest - new, new))
         return torch.where(self.mask, new.clamp(lowest, highest), 0)
 

@@ -27,7 +27,7 @@ TOLERANCE = 1e-3  # h, of times in files
 USUAL = 12.0  # h, lead at which the network is told 0
 LEAST = 1e-12  # scale of what never changes
 AT_BOUND = 1e-5  # distance, in the unit of a variable, within which a number of float32 lies on its bound
-TABLE = ("leads", "scale", "on_bounds", "stretched_scale", "stretched_level")
+TABLE = ("leads", "scale", "on_bounds", "stretched_scale", "stretched_level", "gap")
 ATTAINED = 5e-3  # share of values from which on a bound is one that values reach, not one that they come near to
 
 
@@ -41,6 +41,8 @@ class Increments:
         on_bounds: Share of the values that lie on the lower and on the upper bound, shape (2, channel), float64.
         stretched_scale: s of what can be stretched, when it is, and s itself of the rest, like `scale`.
         stretched_level: Mean and standard deviation of the stretched states, shape (2, channel), float64.
+        gap: Between the lower and the upper bound and the nearest value that is not on it, shape (2, channel), float64:
+            the step of rounding where files are rounded, next to nothing where they are not; 0 where nobody knows.
     """
 
     leads: Tensor
@@ -48,6 +50,7 @@ class Increments:
     on_bounds: Tensor
     stretched_scale: Tensor
     stretched_level: Tensor
+    gap: Tensor
 
     @property
     def attained(self) -> Tensor:
@@ -97,9 +100,12 @@ class Increments:
         Raises:
             ValueError: Something is missing.
         """
-        if tensors and (lacking := [name for name in TABLE if name not in tensors]):
+        if not tensors:
+            return None
+        if lacking := [name for name in TABLE if name not in tensors and name != "gap"]:
             raise ValueError(f"Weights lack increments.{lacking[0]}: they are of another version; train again.")
-        return cls(*(tensors[name] for name in TABLE)) if tensors else None
+        unknown = {"gap": torch.zeros_like(tensors["on_bounds"])}  # of weights that are older than it
+        return cls(**{name: (unknown | dict(tensors))[name] for name in TABLE})
 
 
 def successors(records: Records, hours: float, held_out: bool = False) -> np.ndarray:
@@ -162,16 +168,21 @@ class Sums:
         squares: Of changes over pairs, shape (2, lead, channel).
         levels: Of stretched values that are not held out, and of their squares, shape (2, channel).
         count: Of these that lie on bounds, shape (2, channel).
+        gap: Smallest distance of the others from a bound, shape (2, channel), infinite where there are none.
     """
 
     squares: np.ndarray
     levels: np.ndarray
     count: np.ndarray
+    gap: np.ndarray
 
     @classmethod
     def total(cls, parts: Sequence[Sums]) -> Sums:
         """Adds those of all chunks, in their order."""
-        return cls(*(np.sum([getattr(x, name) for x in parts], axis=0) for name in ("squares", "levels", "count")))
+        squares, levels, count = (
+            np.sum([getattr(x, name) for x in parts], axis=0) for name in ("squares", "levels", "count")
+        )
+        return cls(squares, levels, count, np.min([x.gap for x in parts], axis=0))
 
     def table(
         self, leads: Sequence[float], pairs: np.ndarray, cells: np.ndarray, held: np.ndarray
@@ -183,7 +194,8 @@ class Sums:
         level = np.stack([mean, np.maximum(np.sqrt(np.maximum(square - mean**2, 0.0)), LEAST)])
         return {
             "leads": np.array(leads, float), "scale": scale, "on_bounds": self.count / seen,
-            "stretched_scale": stretched, "stretched_level": level, "held_out": held,
+            "stretched_scale": stretched, "stretched_level": level,
+            "gap": np.where(np.isfinite(self.gap), self.gap, 0.0), "held_out": held,
         }  # fmt: skip
 
     @classmethod
@@ -194,7 +206,8 @@ class Sums:
         limits = np.array([channel.variable.bounds for channel in store.channels.channels]).T[:, :, None, None]
         seen = ~np.asarray(store.records.held_out, bool)
         sea = store.channels.mask(store.grid)[:, J * cj : (J + 1) * cj, I * ci : (I + 1) * ci]
-        made = cls(np.zeros((2, len(follows), len(sea))), np.zeros((2, len(sea))), np.zeros((2, len(sea))))
+        n = len(sea)
+        made = cls(np.zeros((2, len(follows), n)), np.zeros((2, n)), np.zeros((2, n)), np.full((2, n), np.inf))
         comes_from = [{int(b): int(a) for a, b in enumerate(found) if b >= 0} for found in follows]
         last = {a: max(int(found[a]) for found in follows) for a in range(store.count)}
         held: dict[int, np.ndarray] = {}
@@ -204,7 +217,10 @@ class Sums:
                 x = store.block(1, record, J, I).astype(np.float64)
                 both = np.where(sea, np.stack([x, stretching(torch.from_numpy(x)).numpy()]), 0.0)
                 if seen[record]:
-                    made.count += (sea & (np.abs(x - limits) <= AT_BOUND)).sum(axis=(2, 3))
+                    distance = np.where(sea, np.abs(x - limits), np.inf)
+                    made.count += (distance <= AT_BOUND).sum(axis=(2, 3))
+                    others = np.where(distance <= AT_BOUND, np.inf, distance).min(axis=(2, 3))
+                    made.gap = np.minimum(made.gap, others)
                     made.levels += np.stack([both[1].sum(axis=(1, 2)), (both[1] ** 2).sum(axis=(1, 2))])
                 for n, before in wanted:
                     made.squares[:, n] += ((both - held[before]) ** 2).sum(axis=(2, 3))

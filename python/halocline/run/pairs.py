@@ -50,6 +50,8 @@ class BoundsOfStates:
     Attributes:
         low, high: Shape (channel); infinite where there is none.
         lowest, highest: The same of all physical bounds.
+        near: Distance from `low` and `high` within which no value lies that is not on them, shape (2, channel): half of
+            what was found between them and other values, so that a forecast of rounded states is rounded there, too.
         mean, scale: Of the standardisation, shape (channel).
     """
 
@@ -57,6 +59,7 @@ class BoundsOfStates:
     high: Tensor
     lowest: Tensor
     highest: Tensor
+    near: Tensor
     mean: Tensor
     scale: Tensor
 
@@ -67,9 +70,10 @@ class BoundsOfStates:
         lowest, highest = (torch.tensor([bounds[k] for bounds in rows], dtype=torch.float64) for k in (0, 1))
         assert generator.increments is not None
         below, above = generator.increments.attained[:, :n]
+        near = generator.increments.gap[:, :n] / 2 * generator.increments.attained[:, :n]
         low, high = torch.where(below, lowest, -torch.inf), torch.where(above, highest, torch.inf)
         mean, scale = level_means(generator.standardisation)[:n], generator.standardisation.scale[:n].double()
-        return cls(low, high, lowest, highest, mean, scale)
+        return cls(low, high, lowest, highest, near, mean, scale)
 
     def physical(self, x: Tensor) -> Tensor:
         """Turns standardised states, shape (..., channel, j, i), into physical ones, float64."""
