@@ -47,6 +47,8 @@ def test_resolved_form_reads_back_unchanged(path, tmp_path):
         ("lattice.tile=[8]", "expected two positive"),
         ("training.seed=-1", r"expected an integer in \[0, 2\^32\)"),
         ("sampling.long_waves=-1", "sampling.long_waves is -1.0, expected at least 0"),
+        ("sampling.long_waves={damage:1}", "long_waves has the key 'damage:1' without a value: put a space behind"),
+        ("sampling.long_waves={damage: wide}", "sampling.long_waves.damage is 'wide', expected a value of type float"),
         ("sampling.long_waves.damage=-1", r"sampling.long_waves.damage is -1.0, expected at least 0"),
         ("sampling.short_waves.damge=0.7", r"sampling.short_waves names 'damge', expected some of"),
         ("sampling.short_waves=wide", "sampling.short_waves is 'wide', expected a value of type float"),

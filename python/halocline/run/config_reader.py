@@ -66,6 +66,8 @@ def convert(hint: Any, value: Any, where: str) -> Any:
     if origin is dict:
         if not isinstance(value, Mapping):
             raise ValueError(f"{where} is {value!r}, expected keys and values.")
+        if stuck := [k for k, v in value.items() if v is None and ":" in str(k)]:
+            raise ValueError(f"{where} has the key '{stuck[0]}' without a value: put a space behind the colon.")
         return {str(k): convert(args[1], v, f"{where}.{k}") for k, v in value.items()}
     return scalar(hint, value, where)
 
@@ -74,6 +76,8 @@ def convert_to_one_of(hints: Sequence[Any], value: Any, where: str) -> Any:
     """Converts to the first type that takes the value; none is taken where a type is optional."""
     if value is None and types.NoneType in hints:
         return None
+    if isinstance(value, Mapping) and (tables := [hint for hint in hints if typing.get_origin(hint) is dict]):
+        return convert(tables[0], value, where)  # the errors of its entries, not that it is no number
     *others, last = (hint for hint in hints if hint is not types.NoneType)
     for hint in others:
         try:
