@@ -35,9 +35,9 @@ def logistic_times(steps: int) -> tuple[float, ...]:
 def quadratic_times(steps: int) -> tuple[float, ...]:
     r"""Returns times from 1 to 0, :math:`t_i = (1 - i/n)^2`: with n = 8 the last step begins at 0.016.
 
-    What a sample ends on is the denoised mean at the last time before 0. Where values lie close to a bound at which
-    many end, that time decides how many do: noise that is larger than their distance to it hides on which side they
-    are. The last of eight logistic times is 0.074.
+    What a sample ends on is what the denoiser says at the last time before 0. Where values lie close to a bound at
+    which many end, that time decides how many do: noise that is larger than their distance to it hides on which side
+    they are. The last of eight logistic times is 0.074.
 
     References: Song et al., 2021, Denoising Diffusion Implicit Models, appendix D.2.
     """
