@@ -1,5 +1,6 @@
 """Pairs of states a lead apart: which there are, how large their changes are, and what a forecast is trained on."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,7 +17,7 @@ from halocline.mesh.communicator import Serial
 from halocline.mesh.layout import Layout
 from halocline.run.config import read_config
 from halocline.run.forecast_step import Stepper
-from halocline.run.increments import Increments, successors
+from halocline.run.increments import Increments, learn_increments, successors
 from halocline.run.pairs import PairLoader
 from halocline.run.train import prepare
 
@@ -119,6 +120,17 @@ def test_a_step_ends_on_a_bound_within_half_of_the_gap_beside_it(store) -> None:
     assert bool(here[0].any()) and torch.equal(new[0, 0, 0][here[0]], x[0, 0, 0][here[0]])
     assert bool(here[1:].any()) and bool((new[0, 1:, 0][here[1:]] == 1).all())
     assert torch.equal(new[:, :, 1:4], x[:, :, 1:4])
+
+
+def test_a_table_of_a_store_that_is_older_than_the_gap_is_measured_anew(store, tmp_path) -> None:
+    _, made = store
+    copy = tmp_path / "data.zarr"
+    shutil.copytree(made.path, copy)
+    kept = made.increments()
+    np.savez(copy / "increments.npz", **{name: x for name, x in kept.items() if name != "gap"})
+    assert TrainingStore.open(copy).increments() is None  # and so `halocline data` measures it
+    learn_increments(copy, kept["leads"], Serial())
+    assert np.array_equal(TrainingStore.open(copy).increments()["gap"], kept["gap"])
 
 
 def test_weights_that_are_older_than_the_gap_have_none() -> None:

@@ -7,9 +7,11 @@ step with one evaluation has the form
 .. math:: x_s = a \, x_t + b \, m + c \, \xi, \qquad \xi \sim \mathcal{N}(0, I),
 
 and the samplers differ in a, b, c. These are computed in float64 as plain numbers; the state keeps
-its own type, float32 in production. Products and sums are separate elementwise operations: a fused
-multiply-add is applied to some elements of an array and not to others (the remainder of a vector
-loop), so that a value would depend on its place in memory and a sample on the layout of tiles.
+its own type, float32 in production. In a step to s = 0 the posterior's median takes the place of
+its mean m where the denoiser knows one: "denoised mean" below means that, too. Products and sums
+are separate elementwise operations: a fused multiply-add is applied to some elements of an array
+and not to others (the remainder of a vector loop), so that a value would depend on its place in
+memory and a sample on the layout of tiles.
 
 A sampler knows neither tiles nor ranks nor conditions: those are the denoiser's. Random samplers
 ask a function of the draw number for noise, so that the keyed generator can be plugged in. Draw 0

@@ -6,11 +6,11 @@ r"""One step of a forecast: members on tiles, from the state at T to the state a
 X may be stretched (`halocline.run.learned_changes`). With a first guess
 (`halocline.flow.first_guess`), :math:`x_0 = \mu + k \sigma y`, where y is the sample and k is `sampling.spread`.
 
-The denoised mean is clipped at every evaluation to where the state would leave its bounds, and where the sample ends on
-a bound the state has the bound's own bits. At a physical bound that the training states do not reach, what lies beyond
-is reflected: nothing ends there. Then area means are corrected, if asked for (`halocline.run.budget`). What is carried
-from step to step is float32 in physical units, which is also what is written: a forecast that goes on from its file
-goes on with the same bits.
+The denoised mean is at every evaluation that of states within their bounds (`halocline.flow.censored`), and where the
+sample ends on a bound, or nearer to it than rounded training states lie, the state has the bound's own bits. At a
+physical bound that the training states do not reach, what lies beyond is reflected: nothing ends there. Then area means
+are corrected, if asked for (`halocline.run.budget`). What is carried from step to step is float32 in physical units,
+which is also what is written: a forecast that goes on from its file goes on with the same bits.
 """
 
 from __future__ import annotations
