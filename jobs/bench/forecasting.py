@@ -2,7 +2,8 @@
 
 The network of jobs/configs/ice.yaml, untrained, on 64 x 64 cells of 20 km, which are 4 tiles, with members at once as
 `halocline forecast` has them. Cost: steps of 12 h by sampler, one with a first guess of the same size, on this number
-of ranks; CPU seconds are those of all ranks. Memory: the highest resident memory during forecasts that stream their
+of ranks; CPU seconds are those of all ranks, and apart are steps that every rank makes alone, of all tiles, at the same
+time as the others: what the machine gives. Memory: the highest resident memory during forecasts that stream their
 forcing from a file and whose states go nowhere, short, long, and of many members; on one rank, on Linux.
 """
 
@@ -22,7 +23,7 @@ import torch
 from torch import Tensor
 
 from halocline.io.forcing import Forcing, open_forcing
-from halocline.mesh.communicator import AnyCommunicator, world
+from halocline.mesh.communicator import AnyCommunicator, Serial, world
 from halocline.mesh.grid import Grid, box_grid
 from halocline.mesh.layout import Layout
 from halocline.run.config import RunConfig, read_config
@@ -97,23 +98,32 @@ def write_forcing(path: Path) -> None:
 
 
 def cost(comm: AnyCommunicator) -> dict[str, object]:
-    """Seconds of a step of all members, elapsed and of all processors, by sampler."""
-    steppers = {name: build(comm, name) for name in SAMPLERS}
-    seconds: dict[str, dict[str, list[float]]] = {name: {"elapsed": [], "processor": []} for name in SAMPLERS}
+    """Seconds of a step of all members by sampler: elapsed, of all processors, and elapsed apart."""
+    steppers = {name: (build(comm, name), build(Serial(), name)) for name in SAMPLERS}
+    kinds = ("elapsed", "processor", "apart")
+    seconds: dict[str, dict[str, list[float]]] = {name: {kind: [] for kind in kinds} for name in SAMPLERS}
+    for number in range(ROUNDS + 1):  # the first warms up
+        for name, (together, apart) in steppers.items():
+            elapsed, own = timed(together, number, comm)
+            alone, _ = timed(apart, number, comm)
+            if number:
+                found = {"elapsed": elapsed, "processor": sum(comm.allgather(own)), "apart": alone}
+                for kind, value in found.items():
+                    seconds[name][kind].append(value)
+    return {"members": AT_ONCE, "seconds": seconds}
+
+
+def timed(stepper: Stepper, number: int, comm: AnyCommunicator) -> tuple[float, float]:
+    """Seconds of a step of all members until all ranks have made theirs, and of this processor."""
     members = tuple(range(AT_ONCE))
     forcing = 2 * [np.random.default_rng(2).standard_normal((len(NAMES), SIDE, SIDE)).astype(np.float32)]
-    for number in range(ROUNDS + 1):  # the first warms up
-        for name, stepper in steppers.items():
-            x = start_members(start(stepper), members, stepper)
-            comm.barrier()
-            clock, own = time.perf_counter(), time.process_time()
-            stepper(x, forcing, HOURS, number, 0, members)
-            own = time.process_time() - own
-            comm.barrier()
-            if number:
-                seconds[name]["elapsed"].append(time.perf_counter() - clock)
-                seconds[name]["processor"].append(sum(comm.allgather(own)))
-    return {"members": AT_ONCE, "seconds": seconds}
+    x = start_members(start(stepper), members, stepper)
+    comm.barrier()
+    clock, own = time.perf_counter(), time.process_time()
+    stepper(x, forcing, HOURS, number, 0, members)
+    own = time.process_time() - own
+    comm.barrier()
+    return time.perf_counter() - clock, own
 
 
 def highest(stepper: Stepper, forcing: Forcing, steps: int, members: int) -> int:

@@ -377,6 +377,8 @@ def forecast(run: Run, overrides: Overrides = None) -> None:
                             less than 1 makes members smoother
     sampling.memory=0       hours after which they are forgotten: more spread the
                             longer the forecast; likewise
+    sampling.wind_power=0   power of the wind that the noise grows with: more
+                            spread in storms than in calm weather; likewise
     sampling.blend=0        cells on either side of the edge of a tile over which
                             windows pass into one another, so that no seam is
                             left; at most the halo; likewise

@@ -49,6 +49,7 @@ def build(grid: Grid, sampler: str, precision: str, guided: bool = False) -> Gen
             long_waves=1.5 if guided else 1.0,
             short_waves={"damage": 0.8} if guided else 1.0,
             memory=24.0 if guided else 0.0,
+            wind_power={"damage": 0.3, "ice_u": 0.2} if guided else 0.0,
         ),
     )
     channels = Channels.build(config.data.stored, grid)

@@ -29,9 +29,11 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return config.parent / "run"
 
 
-def scores(spread_skill: tuple[float, ...], fine: tuple[float, ...]) -> VariableScores:
+def scores(
+    spread_skill: tuple[float, ...], fine: tuple[float, ...] = (), slope: tuple[float, ...] = ()
+) -> VariableScores:
     none = dict.fromkeys(VariableScores.__dataclass_fields__, ())
-    return VariableScores(**none | {"spread_skill": spread_skill, "fine_scales": fine})
+    return VariableScores(**none | {"spread_skill": spread_skill, "fine_scales": fine, "spread_slope": slope})
 
 
 def asked(run: Path, output: Path, *arguments: str) -> tuple[str, ...]:
@@ -50,18 +52,29 @@ def asked(run: Path, output: Path, *arguments: str) -> tuple[str, ...]:
     ],
 )
 def test_factors_go_against_what_is_too_much(ratios, fine, long: float, short: float) -> None:
-    moved = next_waves(Waves({"damage": 1.5}, {"damage": 0.8}), {"damage": scores(ratios, fine)})
+    moved = next_waves(Waves({"damage": 1.5}, {"damage": 0.8}, {}), {"damage": scores(ratios, fine)})
     assert moved.long["damage"] == pytest.approx(long, abs=1e-3)
     assert moved.short["damage"] == pytest.approx(short, abs=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("slopes", "power"),
+    [((1.4, 1.2), 0.275), ((0.8,), 0.15), ((NAN, 1.4), 0.3), ((5.0,), 0.3), ((-3.0,), 0.1), ((NAN,), 0.2), ((), 0.2)],
+)
+def test_noise_grows_more_with_the_wind_where_errors_differ_more_than_spread(slopes, power: float) -> None:
+    usual = {"damage": scores((1.0,), (1.0,), slopes)}
+    assert next_waves(Waves({}, {}, {"damage": 0.2}), usual).wind["damage"] == pytest.approx(power, abs=1e-3)
+    assert next_waves(Waves({}, {}, {}), usual).wind == {}  # of a network that is not told the wind
+
+
 def test_factors_stay_within_their_limits_and_distance_is_that_of_the_logarithms() -> None:
-    far = {"damage": scores((0.1, 0.1), (1e-3, 1e-3))}
-    waves = Waves({"damage": 1.0}, {"damage": 1.0})
+    far = {"damage": scores((0.1, 0.1), (1e-3, 1e-3), (9.0, 8.0))}
+    waves = Waves({"damage": 1.0}, {"damage": 1.0}, {"damage": 0.0})
     for _ in range(9):
         waves = next_waves(waves, far)
-    assert waves == Waves({"damage": 4.0}, {"damage": 2.0})
-    assert cost({"damage": scores((2.0, 0.5), (1.0, NAN))}) == pytest.approx(2 / 3 * np.log(2))
+    assert waves == Waves({"damage": 4.0}, {"damage": 2.0}, {"damage": 0.5})
+    assert cost({"damage": scores((2.0, 0.5), (1.0, NAN))}) == pytest.approx(0.5 * np.log(2))
+    assert cost({"damage": scores((2.0, 0.5), (1.0, NAN), (NAN, 0.5, 3.5))}) == pytest.approx(2 / 3 * np.log(2))
     assert cost({"damage": scores((NAN,), (0.0,))}) == np.inf
 
 
@@ -103,7 +116,8 @@ def test_calibrated_run_forecasts_with_the_best_factors_on_any_ranks(run: Path, 
     before, after = load_generator(run), load_generator(tmp_path / "one")
     for key in ("long_waves", "short_waves"):
         assert set(getattr(after.config.sampling, key)) == set(NAMES)
-    assert replace(after.config.sampling, long_waves=1.0, short_waves=1.0) == before.config.sampling
+    assert set(after.config.sampling.wind_power) == set(NAMES)
+    assert replace(after.config.sampling, long_waves=1.0, short_waves=1.0, wind_power=0.0) == before.config.sampling
     for name, x in before.denoiser.network.state_dict().items():
         assert x.equal(after.denoiser.network.state_dict()[name]), name
     status, output = mpirun(

@@ -52,12 +52,21 @@ def test_resolved_form_reads_back_unchanged(path, tmp_path):
         ("sampling.long_waves.damage=-1", r"sampling.long_waves.damage is -1.0, expected at least 0"),
         ("sampling.short_waves.damge=0.7", r"sampling.short_waves names 'damge', expected some of"),
         ("sampling.short_waves=wide", "sampling.short_waves is 'wide', expected a value of type float"),
+        ("sampling.wind_power.damage=-1", r"sampling.wind_power.damage is -1.0, expected at least 0"),
+        ("sampling.wind_power.damge=0.2", r"sampling.wind_power names 'damge', expected some of"),
+        ("sampling.wind_power=0.2", r"wind_power is set, but data.forcing is nothing, without wind_u: name it there"),
         ("lattice=5", "lattice is 5, expected keys and values"),
     ],
 )
 def test_wrong_key_or_value_is_named(path, argument, sentence):
     with pytest.raises(ValueError, match=sentence):
         read_config(path, [argument])
+
+
+def test_noise_cannot_grow_with_the_wind_nearby_where_nothing_nearby_is_known(path):
+    with pytest.raises(ValueError, match=r"sampling.wind_power is set, but lattice.halo is 0, expected at least 1"):
+        read_config(path, ["sampling.wind_power.ice_u=0.2", "data.variables=[ice_u]", "data.forcing=[wind_u,wind_v]",
+                           "lattice.halo=0"])  # fmt: skip
 
 
 def test_missing_key_and_missing_file_are_named(tmp_path):

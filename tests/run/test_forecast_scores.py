@@ -121,6 +121,21 @@ def test_ratios_have_the_range_that_other_starts_would_give():
         assert few.ranges("forecast_fine", "truth_fine") == ((),)
 
 
+def test_slope_of_error_on_spread_is_that_of_a_power_law():
+    """Of starts whose error is a power of the spread it is the power, also on the mean over noise; else nothing."""
+    rng = np.random.default_rng(1)
+    means = Means(3)
+    for x in rng.lognormal(size=400):
+        means.add([{"variance": x, "mse": 3 * x**1.5}, {"variance": x, "mse": x**0.8 * rng.lognormal(0, 0.5)}])
+    exact, noisy = means.slope("mse", "variance")
+    assert exact == pytest.approx(1.5, rel=1e-12) and noisy == pytest.approx(0.8, abs=4 * 0.5 / 20)
+    for values in ([1.0, 2.0, 3.0], [1.0, 2.0, np.nan, 3.0], [1.0, 2.0, 0.0, 3.0], [2.0] * 5):
+        few = Means(2)
+        for x in values:
+            few.add([{"variance": x, "mse": 1.0}])
+        assert np.isnan(few.slope("mse", "variance")).all()
+
+
 def test_scores_do_not_depend_on_tiles_but_for_rounding(grid, starts, scores):
     tiled = score_forecasts(starts, grid, Lattice.from_grid(grid, (7, 5), 2))
     for name, found in scores.variables["ensemble"].items():

@@ -8,8 +8,13 @@ round ensembles are made from states of runs of the model, and scored; for each 
 
 with the factors f on long and s on short waves, the ratio of spread :math:`\sigma` to error e, that of the energy E at
 the smallest scales to the model's, and means over all leads; a = 0.6, since variables answer to each other's noise,
-too. Steps are bounded, and so are the factors: where chance has no part in what is wrong no noise will mend it. Of all
-rounds the one is kept whose logarithms are the smallest, in the mean over variables and leads of their amounts.
+too. Where the network is told the wind, the noise grows with a power p of it (`run.wind_noise`),
+
+.. math:: p \leftarrow p + b \, (\overline{k} - 1), \qquad \ln e \approx k \ln \sigma + \mathrm{const\ over\ starts}
+
+with b = 0.25: where errors differ more from day to day than spread does, k is above 1. Steps are bounded, and so are
+the factors: where chance has no part in what is wrong no noise will mend it. Of all rounds the one is kept whose
+logarithms are the smallest: of both ratios, in the mean over leads of their amounts, and of :math:`\overline{k}`.
 
 Reference: Fortin et al., 2014, Why should ensemble spread match the RMSE of the ensemble mean?
 """
@@ -37,15 +42,19 @@ from halocline.run.generator import Generator
 from halocline.run.hindcast import NAME, Hindcasts
 from halocline.run.outputs import make_folder
 from halocline.run.run_folder import load_generator, save_generator, start_run_folder
+from halocline.run.sampling_config import WIND
 
 __all__ = ["CalibrationOptions", "Waves", "calibrate", "next_waves"]
 
-LONG, SHORT = (0.25, 4.0), (0.4, 2.0)
-"""Least and largest factor."""
+LONG, SHORT, WIND_POWER = (0.25, 4.0), (0.4, 2.0), (0.0, 0.5)
+"""Least and largest factor, and power."""
 
 RELAXATION = 0.6
 STEP = math.log(2.0)
 """a, and the largest change of a factor's logarithm in a round."""
+
+POWER_RELAXATION, POWER_STEP = 0.25, 0.1
+"""b, and the largest change of a power in a round."""
 
 
 @dataclass(frozen=True)
@@ -75,23 +84,30 @@ class CalibrationOptions:
 
 @dataclass(frozen=True)
 class Waves:
-    """Factors on the waves of the noise, by variable."""
+    """Factors on the waves of the noise and powers of the wind, by variable; no powers where no wind is told."""
 
     long: Mapping[str, float]
     short: Mapping[str, float]
+    wind: Mapping[str, float]
 
     @classmethod
     def of(cls, generator: Generator) -> Waves:
         """Those of a generator."""
-        sampling, names = generator.config.sampling, generator.config.data.variables
-        both = (sampling.long_waves, sampling.short_waves)
-        long, short = ({n: float(f.get(n, 1) if isinstance(f, Mapping) else f) for n in names} for f in both)
-        return cls(long, short)
+        sampling, data = generator.config.sampling, generator.config.data
+        told = set(WIND) <= set(data.forcing)
+
+        def named(of: float | Mapping[str, float], usual: float) -> dict[str, float]:
+            return {n: float(of.get(n, usual) if isinstance(of, Mapping) else of) for n in data.variables}
+
+        wind = named(sampling.wind_power, 0.0) if told else {}
+        return cls(named(sampling.long_waves, 1.0), named(sampling.short_waves, 1.0), wind)
 
     def put(self, generator: Generator) -> Generator:
         """The generator with these."""
         config = generator.config
         sampling = replace(config.sampling, long_waves=dict(self.long), short_waves=dict(self.short))
+        if self.wind:
+            sampling = replace(sampling, wind_power=dict(self.wind))
         return replace(generator, config=replace(config, sampling=sampling))
 
 
@@ -100,6 +116,7 @@ def next_waves(waves: Waves, scores: Mapping[str, VariableScores]) -> Waves:
     return Waves(
         {n: _moved(f, scores[n].spread_skill, 1.0, LONG) for n, f in waves.long.items()},
         {n: _moved(f, scores[n].fine_scales, 0.5, SHORT) for n, f in waves.short.items()},
+        {n: _grown(p, scores[n].spread_slope) for n, p in waves.wind.items()},
     )
 
 
@@ -110,19 +127,32 @@ def _moved(factor: float, ratios: Sequence[float], power: float, limits: tuple[f
     return round(min(max(moved, limits[0]), limits[1]), 3)
 
 
+def _grown(power: float, slopes: Sequence[float]) -> float:
+    step = POWER_RELAXATION * (_slope(slopes) - 1.0)
+    moved = power + (min(max(step, -POWER_STEP), POWER_STEP) if math.isfinite(step) else 0.0)
+    return round(min(max(moved, WIND_POWER[0]), WIND_POWER[1]), 3)
+
+
+def _slope(slopes: Sequence[float]) -> float:
+    """Mean over leads: that of each is known from few starts."""
+    finite = [k for k in slopes if math.isfinite(k)]
+    return sum(finite) / len(finite) if finite else math.nan
+
+
 def _logs(ratios: Sequence[float]) -> np.ndarray:
     positive = np.array([r for r in ratios if math.isfinite(r) and r > 0])
     return np.asarray(np.log(positive))
 
 
 def cost(scores: Mapping[str, VariableScores]) -> float:
-    """How far from calibrated: mean amount of the logarithms of both ratios. Collective: no."""
-    logs = [_logs(ratios) for row in scores.values() for ratios in (row.spread_skill, row.fine_scales)]
-    return float(np.abs(np.concatenate(logs)).mean()) if any(map(len, logs)) else math.inf
+    """How far from calibrated: mean amount of the logarithms; see the module. Collective: no."""
+    ratios = [row for of in scores.values() for row in (of.spread_skill, of.fine_scales, (_slope(of.spread_slope),))]
+    amounts = [float(np.abs(logs).mean()) for logs in map(_logs, ratios) if len(logs)]
+    return sum(amounts) / len(amounts) if amounts else math.inf
 
 
 def calibrate(run: Path, arguments: Sequence[str], comm: Communicator | Serial) -> None:
-    """Writes a run folder with the weights of another and factors on the waves of its noise.
+    """Writes a run folder with the weights of another and noise of its own.
 
     Starts are dealt to ranks. The best so far is in the output folder after every round.
 
@@ -204,11 +234,14 @@ def leave(folder: Path, generator: Generator) -> None:
 def tell(number: int, waves: Waves, scores: Mapping[str, VariableScores], here: float) -> None:
     """Prints what a round found; ratios of the first lead, of the mean and of the last."""
     table = Table(box=SIMPLE_HEAD, title=f"round {number + 1}: distance {here:.3f}", title_justify="left")
-    for name in ("", "long waves", "short waves", "spread / error", "smallest scales / model's", "mean CRPS"):
+    headings = ("", "long", "short", "wind", "spread / error", "slope", "smallest scales / model's", "mean CRPS")
+    for name in headings:
         table.add_column(name, justify="left" if not name else "right")
     for name, row in scores.items():
         ratios = (_few(row.spread_skill), _few(row.fine_scales))
-        table.add_row(name, f"{waves.long[name]:g}", f"{waves.short[name]:g}", *ratios, f"{np.nanmean(row.crps):.4g}")
+        noise = (f"{waves.long[name]:g}", f"{waves.short[name]:g}", f"{waves.wind.get(name, 0):g}")
+        crps = f"{np.nanmean(row.crps):.4g}"
+        table.add_row(name, *noise, ratios[0], f"{_slope(row.spread_slope):.2f}", ratios[1], crps)
     Console(width=100).print(table)
 
 

@@ -232,7 +232,7 @@ class RunConfig:
         if not 0 < self.sigma_given <= 1:
             raise ValueError(f"sigma_given is {self.sigma_given}, expected a number in (0, 1].")
         self._check_coarse()
-        self.sampling.check(self.data.variables)
+        self.sampling.check(self.data.variables, self.data.forcing, self.lattice.halo)
         self.forecast.check(self.data.forcing, self.training.centre, self.coarse.factor)
 
     @property

@@ -23,6 +23,7 @@ from halocline.state.variables import VARIABLES
 __all__ = ["leave_report", "print_scores", "write_scores"]
 
 COLUMNS = 5  # leads on the terminal
+SLOPE = "slope of ln error on ln spread"
 RANGE = "  90 %, starts drawn anew"
 
 
@@ -122,6 +123,7 @@ def shape_table(scores: Scores, forecast: str, leads: Sequence[int]) -> Table:
             ("bias", [f"{row.bias[n]:.2g}" for n in leads]),
             ("spread / skill", [f"{row.spread_skill[n]:.2f}" for n in leads]),
             (RANGE, [span(row.ranges["spread_skill"][n]) for n in leads]),
+            (SLOPE, [f"{row.spread_slope[n]:.2f}" if np.isfinite(row.spread_slope[n]) else "" for n in leads]),
             ("gradients / truth's", [f"{row.sharpness[n]:.2f}" for n in leads]),
             ("fine scales / truth's", [f"{row.fine_scales[n]:.2f}" for n in leads]),
             (RANGE, [span(row.ranges["fine_scales"][n]) for n in leads]),

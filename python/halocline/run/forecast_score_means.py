@@ -62,6 +62,20 @@ class Means:
             result.append(_row(np.percentile(ratio, [5.0, 95.0])))
         return tuple(result)
 
+    def slope(self, of: str, on: str) -> Row:
+        """Slope of the regression of the logarithm of a number on that of another over starts, at all leads.
+
+        NaN where there are few starts, or a number is not positive, or the other has one value.
+        """
+        result = []
+        for starts, n in zip(self.starts[1:], self.counts[1:], strict=True):
+            y, x = (np.array(starts.get(name, [])) for name in (of, on))
+            if n < LEAST_STARTS or len(x) != n or len(y) != n or not (np.minimum(x, y) > 0).all() or np.ptp(x) == 0:
+                result.append(float("nan"))
+                continue
+            result.append(float(np.polyfit(np.log(x), np.log(y), 1)[0]))
+        return tuple(result)
+
     def mean(self, name: str) -> np.ndarray:
         """Means at all leads, shape (lead); NaN where there are none."""
         sums = (sums.get(name, np.nan) for sums in self.sums[1:])
@@ -87,6 +101,8 @@ class VariableScores:
         crps: Fair; the mean absolute error of a single member.
         spread: Standard deviation of the members.
         spread_skill: 1 where calibrated.
+        spread_slope: Slope of the logarithm of the error on that of the spread over starts: 1 where spread says on
+            which days a forecast errs, more where it says too little.
         sharpness: Energy of gradients over the truth's.
         fine_scales: Energy of the last third of the wavenumbers over the truth's.
         ranges: Of `spread_skill`, `sharpness` and `fine_scales`, see `Means.ranges`.
@@ -104,6 +120,7 @@ class VariableScores:
     crps: Row
     spread: Row
     spread_skill: Row
+    spread_slope: Row
     sharpness: Row
     fine_scales: Row
     ranges: Mapping[str, Rows]
@@ -133,6 +150,7 @@ def variable_scores(means: Means, members: int) -> VariableScores:
         crps=_row(means.mean("crps")),
         spread=_row(np.sqrt(variance)),
         spread_skill=tuple(spread_skill(one) for one in pooled),
+        spread_slope=means.slope("mse", "variance"),
         sharpness=_ratio(means, "gradient"),
         fine_scales=_ratio(means, "fine"),
         ranges=_ranges(means, members),

@@ -37,6 +37,7 @@ from halocline.run.learned_changes import LearnedChanges
 from halocline.run.long_waves import LongWaves, factors
 from halocline.run.pairs import BoundsOfStates, level_means
 from halocline.run.samplers import plain_sampler
+from halocline.run.wind_noise import WindNoise
 from halocline.state.variables import variable
 
 __all__ = ["Stepper"]
@@ -55,6 +56,7 @@ class Stepper:
         cell_conditions: On this rank's windows.
         noise: Keyed on cells.
         long_waves: Of the noise that samples start from.
+        wind_noise: Its factor, if it grows with the wind.
         bounds: Of the state.
         learned: Changes as they are learned.
         mask: Wet owned cells, shape (tile, channel, j, i).
@@ -71,6 +73,7 @@ class Stepper:
     cell_conditions: CellConditions
     noise: Noise
     long_waves: LongWaves
+    wind_noise: WindNoise | None
     bounds: BoundsOfStates
     learned: LearnedChanges
     mask: Tensor
@@ -124,6 +127,7 @@ class Stepper:
             generator, layout, halo, CellConditions.build(generator.grid, layout),
             Noise.build(layout, channels.points, channels.signs),
             LongWaves(long, short, sampling.memory, halo, generator.lattice.halo, sea),
+            WindNoise.build(generator, layout),
             BoundsOfStates.build(generator), LearnedChanges.build(generator), sea,
             wet_windows(generator, layout), mean, scale, torch.tensor([list(parameters)], dtype=torch.float64),
             Closure.build(generator, layout, budget, drift_control), build_blends(generator, layout),
@@ -169,7 +173,8 @@ class Stepper:
         def draw(number: int) -> Tensor:
             if number:
                 return self.noise.draw(seed, members, step, number) * self.mask
-            return config.sampling.noise * self.long_waves(first, step, hours, (seed, *members))
+            z = config.sampling.noise * self.long_waves(first, step, hours, (seed, *members))
+            return z if self.wind_noise is None else self.wind_noise(forcing) * z
 
         if config.forecast.deterministic:
             expected = self._expect(self.generator, tiled)[:, :, : x.shape[2], tiled.owned, tiled.owned]

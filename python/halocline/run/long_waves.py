@@ -34,23 +34,45 @@ from torch import Tensor
 
 from halocline.mesh.halo import HaloPlan
 
-__all__ = ["LongWaves", "factors"]
+__all__ = ["WIDEST", "LongWaves", "factors", "smooth"]
 
 PASSES = 2  # of K and of k
 WIDEST, NARROW = 4, 1  # r of both
 
 
-def factors(of: float | Mapping[str, float], variables: Sequence[str]) -> Tensor:
-    """Returns a factor for each variable, shape (variable, 1, 1).
+def factors(of: float | Mapping[str, float], variables: Sequence[str], usual: float = 1.0) -> Tensor:
+    """Returns a factor, or power, for each variable, shape (variable, 1, 1).
 
     Arguments:
-        of: One for all, or by name; 1 for those that are not named.
+        of: One for all, or by name.
         variables: Names of the channels.
+        usual: Of those that are not named.
 
     Collective: no.
     """
     named = of if isinstance(of, Mapping) else dict.fromkeys(variables, of)
-    return torch.tensor([float(named.get(name, 1)) for name in variables])[:, None, None]
+    return torch.tensor([float(named.get(name, usual)) for name in variables])[:, None, None]
+
+
+def smooth(x: Tensor, r: int, halo: HaloPlan, width: int, mask: Tensor) -> Tensor:
+    """Averages twice over squares of 2 r + 1 cells, land counting as zero: K K x of the module.
+
+    Arguments:
+        x: Owned cells, 0 on land, shape (..., tile, channel, j, i).
+        r: At most the width.
+        halo: Of x.
+        width: Of the halo.
+        mask: Sea, broadcastable to x; the result is 0 elsewhere.
+
+    Collective: yes, two halo exchanges.
+    """
+    beyond = width - r
+    for _ in range(PASSES):
+        filled = halo.fill(x)
+        for axis in (-2, -1):
+            filled = _mean(filled.narrow(axis, beyond, filled.shape[axis] - 2 * beyond), r, axis)
+        x = filled * mask
+    return x
 
 
 class LongWaves:
@@ -107,13 +129,7 @@ class LongWaves:
         return self._remembered
 
     def _smooth(self, x: Tensor, r: int) -> Tensor:
-        beyond = self._width - r
-        for _ in range(PASSES):
-            filled = self._halo.fill(x)
-            for axis in (-2, -1):
-                filled = _mean(filled.narrow(axis, beyond, filled.shape[axis] - 2 * beyond), r, axis)
-            x = filled * self._mask
-        return x
+        return smooth(x, r, self._halo, self._width, self._mask)
 
 
 def _mean(x: Tensor, width: int, axis: int) -> Tensor:

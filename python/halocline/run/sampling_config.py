@@ -7,7 +7,10 @@ from dataclasses import dataclass
 
 from halocline.run.config_reader import at_least, one_of
 
-__all__ = ["SamplingConfig"]
+__all__ = ["WIND", "SamplingConfig"]
+
+WIND = ("wind_u", "wind_v")
+"""What noise grows with where `wind_power` is set."""
 
 MEANS = ("ts", "c1", "c2")
 CONSTRAINTS = (*MEANS, "stability", "strict")
@@ -31,6 +34,9 @@ class SamplingConfig:
         short_waves: Factor on its waves of two or three cells, likewise: less than 1 makes members smoother.
         memory: Hours after which a forecast has forgotten these waves: more than 0 spreads an ensemble wider the
             longer it runs, and leaves its first step as it is.
+        wind_power: Power of the wind that this noise grows with, in forecasts that are told the wind: more than 0
+            spreads an ensemble wider in storms and less when it is calm; see `run.wind_noise`. One for all variables,
+            or by name, 0 where there is none.
         spread: Factor on the spread of a first guess, in forecasts that have one: more than 1 spreads an ensemble wider
             in all its scales.
         blend: Cells on either side of the edge of a tile over which the estimates of its windows pass into one another,
@@ -62,6 +68,7 @@ class SamplingConfig:
     long_waves: dict[str, float] | float = 1.0
     short_waves: dict[str, float] | float = 1.0
     memory: float = 0.0
+    wind_power: dict[str, float] | float = 0.0
     spread: float = 1.0
     blend: int = 0
     tile_batch: int = 8
@@ -106,9 +113,9 @@ class SamplingConfig:
         one_of("sampling.sampler", self.sampler, ("euler", "heun", "multistep", "ddim", "ancestral"))
         one_of("sampling.times", self.times, ("uniform", "logistic", "quadratic", "cosine"))
         at_least("sampling", self, "noise", 0)
-        for key, factor in self._waves():
-            if factor < 0:
-                raise ValueError(f"sampling.{key} is {factor}, expected at least 0.")
+        for key, number in self._named():
+            if number < 0:
+                raise ValueError(f"sampling.{key} is {number}, expected at least 0.")
         at_least("sampling", self, "memory", 0)
         at_least("sampling", self, "blend", 0)
         at_least("sampling", self, "spread", 0, strictly=True)
@@ -119,15 +126,28 @@ class SamplingConfig:
                 "least 1 step and at least 2 windows."
             )
 
-    def check(self, variables: Sequence[str]) -> None:
-        """Raises ValueError where waves of another variable than these are named."""
-        for key, _ in self._waves():
-            waves, _, name = key.partition(".")
+    def check(self, variables: Sequence[str], forcing: Sequence[str], halo: int) -> None:
+        """Raises ValueError where noise of another variable is named, or grows with a wind that is not told."""
+        for key, _ in self._named():
+            noise, _, name = key.partition(".")
             if name and name not in variables:
-                raise ValueError(f"sampling.{waves} names '{name}', expected some of {', '.join(variables)}.")
+                raise ValueError(f"sampling.{noise} names '{name}', expected some of {', '.join(variables)}.")
+        if not any(number for key, number in self._named() if key.startswith("wind_power")):
+            return
+        if lacking := [name for name in WIND if name not in forcing]:
+            told = ", ".join(forcing) or "nothing"
+            raise ValueError(
+                f"sampling.wind_power is set, but data.forcing is {told}, without {lacking[0]}: name it there, or set "
+                "sampling.wind_power to 0."
+            )
+        if not halo:
+            raise ValueError(
+                "sampling.wind_power is set, but lattice.halo is 0, expected at least 1 to know the wind nearby: set "
+                "one of them."
+            )
 
-    def _waves(self) -> Iterator[tuple[str, float]]:
-        """Factors on waves, by key."""
-        for key in ("long_waves", "short_waves"):
+    def _named(self) -> Iterator[tuple[str, float]]:
+        """Factors and powers, by key."""
+        for key in ("long_waves", "short_waves", "wind_power"):
             of = getattr(self, key)
             yield from ((f"{key}.{name}", x) for name, x in of.items()) if isinstance(of, Mapping) else ((key, of),)
