@@ -398,9 +398,10 @@ def calibrate(run: Run, overrides: Overrides = None) -> None:
 
     Round by round makes ensembles from states of runs of the model, and changes
     the factors on long and short waves of each variable's noise by what spread
-    and smallest scales are too much or too little. Leaves a run folder with the
-    same weights and the factors of the best round. Ranks under mpirun share the
-    starts; any number of them finds the same factors.
+    and smallest scales are too much or too little, and the power of the wind that
+    it grows with by how much less spread differs from start to start than errors
+    do. Leaves a run folder with the same weights and the noise of the best round.
+    Ranks under mpirun share the starts; any number of them finds the same noise.
 
     \b
     output=FOLDER           run folder to write (required)
@@ -408,7 +409,8 @@ def calibrate(run: Run, overrides: Overrides = None) -> None:
     trajectories=[N,N]      which of them, from 0 (those held out): what was
                             trained on errs too little, and what is
                             calibrated on does not test
-    starts=4                in each, spread evenly
+    starts=4                in each, spread evenly; of less than 4 in all nothing is
+                            said about the wind
     lead=12                 hours of a step
     steps=10                of each forecast
     members=8               of an ensemble
