@@ -416,6 +416,8 @@ def calibrate(run: Run, overrides: Overrides = None) -> None:
     members=8               of an ensemble
     rounds=5                to make
     seed=0                  integer in [0, 2^32)
+    wind=true               whether to find the powers of the wind, where the run is
+                            told one; false leaves sampling.wind_power as it is
     sampling.KEY=VALUE      as for `halocline forecast`, in place of the run's: where
                             the factors begin, and what is left beside them
     """

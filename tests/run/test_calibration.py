@@ -140,6 +140,11 @@ def test_first_round_is_kept_where_no_other_is_better(run: Path, tmp_path: Path,
 
 
 def test_the_rounds_begin_with_the_sampling_that_is_asked_for_and_leave_it(run: Path, tmp_path: Path) -> None:
+    wanted = ("rounds=2", "wind=false", "sampling.times=quadratic", "sampling.wind_power=0.3")
+    result = here(*asked(run, tmp_path / "calm"), *wanted)
+    assert result.status == 0, result.err
+    sampling = load_generator(tmp_path / "calm").config.sampling
+    assert sampling.wind_power == 0.3 and set(sampling.long_waves) == set(NAMES)
     wanted = ("rounds=1", "sampling.times=quadratic", "sampling.short_waves.snow=0.7")
     result = here(*asked(run, tmp_path / "asked"), *wanted)
     assert result.status == 0, result.err

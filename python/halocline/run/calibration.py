@@ -70,6 +70,7 @@ class CalibrationOptions:
     members: int = 8
     rounds: int = 5
     seed: int = 0
+    wind: bool = True
     sampling: dict[str, int | float | dict[str, float] | str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -84,23 +85,23 @@ class CalibrationOptions:
 
 @dataclass(frozen=True)
 class Waves:
-    """Factors on the waves of the noise and powers of the wind, by variable; no powers where no wind is told."""
+    """Factors on the waves of the noise and powers of the wind, by variable; none where they are left as they are."""
 
     long: Mapping[str, float]
     short: Mapping[str, float]
     wind: Mapping[str, float]
 
     @classmethod
-    def of(cls, generator: Generator) -> Waves:
-        """Those of a generator."""
+    def of(cls, generator: Generator, wind: bool = True) -> Waves:
+        """Those of a generator, with or without powers."""
         sampling, data = generator.config.sampling, generator.config.data
-        told = set(WIND) <= set(data.forcing)
+        told = wind and set(WIND) <= set(data.forcing)
 
         def named(of: float | Mapping[str, float], usual: float) -> dict[str, float]:
             return {n: float(of.get(n, usual) if isinstance(of, Mapping) else of) for n in data.variables}
 
-        wind = named(sampling.wind_power, 0.0) if told else {}
-        return cls(named(sampling.long_waves, 1.0), named(sampling.short_waves, 1.0), wind)
+        powers = named(sampling.wind_power, 0.0) if told else {}
+        return cls(named(sampling.long_waves, 1.0), named(sampling.short_waves, 1.0), powers)
 
     def put(self, generator: Generator) -> Generator:
         """The generator with these."""
@@ -171,7 +172,7 @@ def calibrate(run: Path, arguments: Sequence[str], comm: Communicator | Serial) 
         hindcasts = find(generator, options)
         if comm.is_root:
             make_folder(Path(options.output))  # now, and not after a round
-    best, waves = math.inf, Waves.of(generator)
+    best, waves = math.inf, Waves.of(generator, options.wind)
     for number in range(options.rounds):
         trial = waves.put(generator)
         scores = score_on_ranks(len(hindcasts), partial(hindcasts.case, trial), generator.grid, comm)

@@ -6,15 +6,15 @@ right on the mean, and wrong on most days. The noise that its samples start from
 variable, by
 
 .. math::
-    g_c = \min\Big(\max\Big(\frac{w}{w_0}, \tfrac12\Big), 2\Big)^{p_c}, \qquad
+    g_c = \min\Big(\max\Big(\frac{w}{w_0}, \tfrac14\Big), 2\Big)^{p_c}, \qquad
     w^2 = \frac{L^n \overline{(u^2 + v^2)}}{L^n 1}, \qquad L = K K,
 
 with the mean over both ends of the lead, the rms wind :math:`w_0` of the training states, and K of `run.long_waves`,
 land counting as zero above and below. With n = 4 and a halo of at least four cells, w is the wind within some seven
 cells: ice passes on what happens nearby. p is `sampling.wind_power`; `halocline calibrate` finds it.
 
-Reference: Leutbecher and Palmer, 2008, Ensemble forecasting (Journal of Computational Physics 227), for spread that says
-on which days a forecast errs.
+Reference: Leutbecher and Palmer, 2008, Ensemble forecasting (Journal of Computational Physics 227), for spread that
+says on which days a forecast errs.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from halocline.run.sampling_config import WIND
 
 __all__ = ["WindNoise"]
 
-CALMEST, WILDEST = 0.5, 2.0  # w / w0
+CALMEST, WILDEST = 0.25, 2.0  # w / w0
 ROUNDS = 4  # n
 
 
