@@ -1,8 +1,8 @@
 r"""Noise of forecasts that grows with the wind: ensembles that spread more in storms than in calm weather.
 
-Errors of a network depend more on the weather than what it takes for chance. One that has learned from six runs of
-neXtSIM_DG spreads its ensembles twice as wide as they err on the calmest days and three quarters as wide in storms:
-right on the mean, and wrong on most days. The noise that its samples start from is therefore multiplied, variable by
+Errors of a network depend more on the weather than what it takes for chance. After 12 h the ensembles of that of
+jobs/configs/ice.yaml spread up to twice as wide as they err on calm days and three quarters as wide in storms: right on
+the mean, and wrong on most days. The noise that its samples start from is therefore multiplied, variable by
 variable, by
 
 .. math::
