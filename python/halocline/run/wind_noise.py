@@ -20,7 +20,7 @@ says on which days a forecast errs.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -81,7 +81,7 @@ class WindNoise:
         halo = HaloPlan.build(layout, ("T",), (1,))
         sea = torch.as_tensor(layout.cut(generator.grid.mask("T")[:1])).double()[None]
         made = cls(power, float((mean**2 + scale**2).sum().sqrt()), rows, layout, halo, width, sea, sea)
-        return cls(**vars(made) | {"weight": made._smooth(sea)})
+        return replace(made, weight=made._smooth(sea))
 
     def __call__(self, forcing: Sequence[np.ndarray]) -> Tensor:
         """Returns g, shape (1, tile, channel, j, i), float32; 1 on land.
