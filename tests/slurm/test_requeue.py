@@ -36,9 +36,13 @@ def stand_in(slurm: PrivateSlurm, tmp_path_factory: pytest.TempPathFactory) -> S
 
 @pytest.fixture(scope="module", autouse=True)
 def limited(stand_in: Submit, tmp_path_factory: pytest.TempPathFactory) -> tuple[int, Path]:
-    """A job whose time is over soon, and its folder; submitted first, since Slurm looks at its clock twice a minute."""
+    """A job told after half a minute that its time is over, and its folder; submitted first, since that takes long.
+
+    Slurm looks at its clock twice a minute and sends the signal of the script up to 30 seconds early, to the steps that
+    there are: that of a job with one minute may come before there is a step to be told.
+    """
     folder = tmp_path_factory.mktemp("limited")
-    return stand_in(INTERRUPTED, "--time=1", cwd=folder), folder
+    return stand_in(INTERRUPTED, "--time=3", cwd=folder), folder
 
 
 def training(case: Case, run: Path, steps: int) -> tuple[object, ...]:
