@@ -5,8 +5,9 @@ of another run, turned by one to three quarters of a circle: wind with its compo
 from the mean of its row, so that the north stays cold. A turn, unlike a reflection, is weather that the rotation of the
 earth allows; against coasts that are not turned it is new. With --mixed the weather of two runs is added, each turned,
 with weights cos a and sin a for an angle a of 30 to 60 degrees: winds as strong as theirs, in places where neither has
-them. Over the first day, which is not kept, the wind grows from nothing, since a pack that meets a full wind without
-stress breaks as a whole. Between the records wind and temperature are linear in time.
+them. With --drawn the weather is no run's: wind and air temperature of every hour are drawn (ice_weather.py), the wind
+times a factor. Over the first day, which is not kept, the wind grows from nothing, since a pack that meets a full wind
+without stress breaks as a whole. Between its times weather is linear.
 
 The file that is left has the times, variables, units and rounding of the one that was given. Name runs that are learned
 from: what is to test a forecast must not be among those whose weather or states are used.
@@ -15,16 +16,14 @@ from: what is to test a forecast must not be among those whose weather or states
 from __future__ import annotations
 
 import argparse
-import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 import netCDF4
 import numpy as np
-from scipy.ndimage import distance_transform_edt
+from ice_plans import HOUR, STATE, WEATHER, Given, Plan, draw, drawn_weather, weather
 
 from halocline.io.atomic import atomic_path
 from halocline.io.forcing import open_forcing
@@ -34,128 +33,19 @@ from halocline.io.nextsim_forcing import ATMOSPHERE, write_forcing
 from halocline.run.ice_model import Case, is_done, read_output, run_model
 from halocline.run.progress import Reporter
 
-HOUR = np.timedelta64(1, "h")
-STATE = {"concentration": "sic", "thickness": "sit", "damage": "sid", "snow": "snt", "ice_u": "siu", "ice_v": "siv"}
-WEATHER = ("uas", "vas", "tas")
 LIMITS = {"sic": (0.0, 1.0), "sid": (0.0, 1.0), "sit": (0.0, np.inf), "snt": (0.0, np.inf)}
 
 
-@dataclass(frozen=True)
-class Plan:
-    """A trajectory to be made.
-
-    Attributes:
-        weather, turns: Whose weather, turned how many quarters.
-        start, factor: Whose first state, its thickness times which factor.
-        snow: Factor of its snow; that of thickness if left out.
-        other, other_turns: A second weather that is added; none if left out.
-        angle: In degrees; its cosine is the weight of the first weather, its sine that of the second.
-    """
-
-    weather: int
-    turns: int
-    start: int
-    factor: float
-    snow: float | None = None
-    other: int | None = None
-    other_turns: int = 0
-    angle: float = 0.0
-
-    def parts(self) -> Iterator[tuple[int, int, float]]:
-        """Run, quarters and weight of each weather."""
-        yield self.weather, self.turns, math.cos(math.radians(self.angle))
-        if self.other is not None:
-            yield self.other, self.other_turns, math.sin(math.radians(self.angle))
-
-
-@dataclass(frozen=True)
-class Given:
-    """The trajectories that there are.
-
-    Attributes:
-        fields: Name in the file to shape (run, time, nj, ni), 0 on land.
-        times: Of the records, datetime64[s].
-        wet: Sea, shape (nj, ni).
-    """
-
-    fields: dict[str, np.ndarray]
-    times: np.ndarray
-    wet: np.ndarray
-
-    @classmethod
-    def read(cls, path: Path) -> Given:
-        with netCDF4.Dataset(path) as file:
-            time = file["time"]
-            dates = netCDF4.num2date(time[:], time.units, only_use_cftime_datetimes=False)
-            fields = {name: np.ma.filled(file[name][:], 0.0) for name in (*STATE.values(), *WEATHER)}
-            return cls(fields, np.array(dates, "datetime64[s]"), np.asarray(file["mask"][:]) > 0)
-
-
-def draw(
-    runs: Sequence[int], count: int, is_square: bool, seed: int,
-    thickness: Sequence[float] = (0.8, 1.2), snow: Sequence[float] | None = None, is_mixed: bool = False,
-) -> list[Plan]:  # fmt: skip
-    """Plans; the first ones stay when more are asked for, and a weather comes again as it was only after all turns."""
-    rng = np.random.default_rng(seed)
-    plans: list[Plan] = []
-    for n in range(count):
-        weather = runs[n % len(runs)]
-        others = [run for run in runs if run != weather] or [weather]
-        turns, start, factor = int(rng.integers(1, 4)), int(rng.choice(others)), float(rng.uniform(*thickness))
-        used = [plan.turns for plan in plans if plan.weather == weather]
-        free = [later for k in range(3) if (later := (turns + k - 1) % 3 + 1) not in used[3 * (len(used) // 3) :]]
-        plan = Plan(weather, free[0] if is_square else 2, start, factor)
-        if snow is not None:
-            plan = replace(plan, snow=float(rng.uniform(*snow)))
-        if is_mixed:
-            other, quarters, angle = int(rng.choice(others)), int(rng.integers(4)), float(rng.uniform(30.0, 60.0))
-            plan = replace(plan, other=other, other_turns=quarters if is_square else 2 * (quarters % 2), angle=angle)
-        plans.append(plan)
-    return plans
-
-
-def turned(x: np.ndarray, quarters: int) -> np.ndarray:
-    """A field (..., nj, ni) turned counterclockwise, j to the north and i to the east."""
-    for _ in range(quarters):
-        x = np.swapaxes(x[..., ::-1, :], -1, -2)
-    return x
-
-
-def turned_vector(u: np.ndarray, v: np.ndarray, quarters: int) -> tuple[np.ndarray, np.ndarray]:
-    """Components of a field of vectors that is turned counterclockwise."""
-    for _ in range(quarters):
-        u, v = -turned(v, 1), turned(u, 1)
-    return u, v
-
-
-def weather(given: Given, plan: Plan) -> dict[str, np.ndarray]:
-    """Weather of all records, no windier, colder or warmer anywhere than the runs it is made of; on land that of the
-    nearest sea, which may be sea after the turn."""
-    nearest = distance_transform_edt(~given.wet, return_distances=False, return_indices=True)
-    total, limits = {name: np.zeros(()) for name in WEATHER}, []
-    for run, turns, weight in plan.parts():
-        u, v, air = (given.fields[name][run][:, nearest[0], nearest[1]] for name in WEATHER)
-        row = air.mean(axis=(0, 2))[None, :, None]
-        limits.append((np.hypot(u, v).max(), air.min(), air.max()))
-        u, v = turned_vector(u, v, turns)
-        air = weight * row + turned(air - row, turns)  # weights of the means add to 1, as those of variances do
-        total = {name: total[name] + weight * x for name, x in zip(WEATHER, (u, v, air), strict=True)}
-    windiest, coldest, warmest = (pick(x) for pick, x in zip((max, min, max), zip(*limits, strict=True), strict=True))
-    cap = np.minimum(1.0, windiest / np.maximum(np.hypot(total["uas"], total["vas"]), 1e-6))
-    return {"uas": cap * total["uas"], "vas": cap * total["vas"], "tas": np.clip(total["tas"], coldest, warmest)}
-
-
-def write_weather(path: Path, given: Given, fields: dict[str, np.ndarray]) -> Path:
-    """A forcing file with a day before the first record, in which the wind grows from nothing."""
-    step = given.times[1] - given.times[0]
-    days = np.arange(given.times[0] - 24 * HOUR, given.times[0], step)
+def write_weather(path: Path, times: np.ndarray, fields: dict[str, np.ndarray]) -> Path:
+    """A forcing file with a day before the first time, in which the wind grows from nothing."""
+    days = np.arange(times[0] - 24 * HOUR, times[0], times[1] - times[0])
     share = (np.arange(len(days)) / len(days))[:, None, None]
     with netCDF4.Dataset(path, "w") as file:
-        for axis, size in (("time", None), *zip(("y", "x"), given.wet.shape, strict=True)):
+        for axis, size in (("time", None), *zip(("y", "x"), fields["tas"].shape[1:], strict=True)):
             file.createDimension(axis, size)
         time = file.createVariable("time", "f8", ("time",))
         time.setncatts({"units": "seconds since 1970-01-01 00:00:00", "calendar": "standard"})
-        time[:] = (np.concatenate([days, given.times]) - np.datetime64("1970-01-01T00:00:00")).astype(np.float64)
+        time[:] = (np.concatenate([days, times]) - np.datetime64("1970-01-01T00:00:00")).astype(np.float64)
         for name, unit in zip(WEATHER, ("m s-1", "m s-1", "degC"), strict=True):
             x = fields[name]
             variable = file.createVariable(name, "f4", ("time", "y", "x"))
@@ -168,7 +58,10 @@ def prepare(arguments: argparse.Namespace, given: Given, plan: Plan, folder: Pat
     """Writes forcing and start file of a plan."""
     folder.mkdir(parents=True, exist_ok=True)
     grid = read_grid(arguments.like)
-    flat = write_weather(folder / "weather.nc", given, weather(given, plan))
+    if plan.windiness is None:
+        flat = write_weather(folder / "weather.nc", given.times, weather(given, plan))
+    else:
+        flat = write_weather(folder / "weather.nc", given.hours(), drawn_weather(given, plan))
     start, hours = given.times[0] - 24 * HOUR, float((given.times[-1] - given.times[0]) / HOUR) + 24.0
     times = start + HOUR * np.arange(int(np.ceil(hours)) + 1)
     atmosphere = write_forcing(
@@ -262,6 +155,9 @@ def main(words: Sequence[str] | None = None) -> None:
     add("--count", type=int, default=10, help="trajectories to make (10)")
     add("--seed", type=int, default=0, help="of turns, starts and factors of thickness (0)")
     add("--mixed", action="store_true", help="add a second weather to each")
+    add("--drawn", action="store_true", help="draw the weather; that of the runs is not used")
+    add("--windiness", type=float, nargs=2, default=(0.4, 1.0), metavar=("LEAST", "MOST"),
+        help="factors of the wind that is drawn (0.4 1.0)")
     add("--thickness", type=float, nargs=2, default=(0.8, 1.2), metavar=("LEAST", "MOST"),
         help="factors of thickness of the starts (0.8 1.2)")
     add("--snow", type=float, nargs=2, metavar=("LEAST", "MOST"), help="factors of snow (those of thickness)")
@@ -272,12 +168,14 @@ def main(words: Sequence[str] | None = None) -> None:
         given = Given.read(arguments.trajectories)
         if wrong := [run for run in arguments.runs if not 0 <= run < len(given.fields["sic"])]:
             raise ValueError(f"--runs has {wrong}, expected 0 to {len(given.fields['sic']) - 1}.")
-        for name, factors in {"thickness": arguments.thickness, "snow": arguments.snow}.items():
-            if factors and not 0.0 < factors[0] <= factors[1]:
+        if arguments.mixed and arguments.drawn:
+            raise ValueError("--mixed and --drawn are both given, expected one of them.")
+        for name in ("thickness", "snow", "windiness"):
+            if (factors := getattr(arguments, name)) and not 0.0 < factors[0] <= factors[1]:
                 raise ValueError(f"--{name} has {factors}, expected two factors above 0, the smaller first.")
         square = given.wet.shape[0] == given.wet.shape[1]
         plans = draw(arguments.runs, arguments.count, square, arguments.seed, arguments.thickness, arguments.snow,
-                     arguments.mixed)  # fmt: skip
+                     arguments.mixed, arguments.windiness if arguments.drawn else None)  # fmt: skip
         folders = run_plans(arguments, given, plans)
         runs = [records(given, plan, folder) for plan, folder in zip(plans, folders, strict=True)]
         write_trajectories(arguments.output, arguments.trajectories, runs, plans)

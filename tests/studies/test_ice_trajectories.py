@@ -14,7 +14,8 @@ from halocline.io.models import open_states, read_grid
 sys.path.append(str(Path(__file__).parents[2] / "jobs/studies"))
 
 import ice_trajectories
-from ice_trajectories import Given, Plan, draw, turned, turned_vector, weather, write_weather
+from ice_plans import Given, Plan, draw, drawn_weather, turned, turned_vector, weather
+from ice_trajectories import write_weather
 
 UNITS = {"sic": "1", "sit": "m", "sid": "1", "snt": "m", "siu": "m s-1", "siv": "m s-1", "uas": "m s-1",
          "vas": "m s-1", "tas": "degC"}  # fmt: skip
@@ -127,7 +128,7 @@ def test_the_north_stays_cold_and_the_wind_grows_from_nothing(given, tmp_path):
     expected[~sea()] = [*[-15.0] * NI, -15.0]  # land has the air of the nearest sea: all of row 0 that of row 1
     expected[2, 3] = fields["tas"][0, 2, 3]  # as near to row 1 as to its own
     np.testing.assert_allclose(fields["tas"], np.broadcast_to(expected, fields["tas"].shape))
-    with netCDF4.Dataset(write_weather(tmp_path / "weather.nc", read, fields)) as file:
+    with netCDF4.Dataset(write_weather(tmp_path / "weather.nc", read.times, fields)) as file:
         wind, air, hours = (file[name][:] for name in ("uas", "tas", "time"))
     assert (np.diff(hours) == 6 * 3600).all() and len(hours) == RECORDS + 4
     for n in range(4):
@@ -170,6 +171,26 @@ def test_thickness_and_snow_have_factors_of_their_own(case, like, given, example
     for flag in ("--thickness", "--snow"):
         with pytest.raises(SystemExit, match=rf"{flag} has \[2.0, 1.0\], expected two factors above 0, the smaller"):
             ice_trajectories.main(words(case, like, given, example, flag, 2, 1))
+
+
+def test_drawn_weather_is_of_no_run_and_known_every_hour(case, like, given, example):
+    ice_trajectories.main(words(case, like, given, example, "--drawn", "--windiness", 0.5, 0.6))
+    plans = draw((0, 2), 3, False, 0, windiness=(0.5, 0.6))
+    assert len({plan.weather for plan in plans}) == 3 and all(0.5 <= plan.windiness <= 0.6 for plan in plans)
+    assert [(p.start, p.factor) for p in plans[:1]] == [(p.start, p.factor) for p in draw((0, 2), 1, False, 0)]
+    hourly = drawn_weather(Given.read(given), plans[0])
+    assert hourly["uas"].shape == (13, NJ, NI)
+    with netCDF4.Dataset(given.parent / "runs/run_000/weather.nc") as file:
+        np.testing.assert_allclose(file["uas"][24:], hourly["uas"], rtol=1e-6)
+        assert (np.diff(file["time"][:]) == 3600).all()
+    with netCDF4.Dataset(given.parent / "more.nc") as file:
+        for name in ("uas", "vas", "tas"):
+            np.testing.assert_allclose(file[name][0][:, sea()], hourly[name][::6, sea()], atol=2.0**-9 + 1e-6)
+        assert "windiness=0.5" in file.made_of
+    with pytest.raises(SystemExit, match="--mixed and --drawn are both given, expected one"):
+        ice_trajectories.main(words(case, like, given, example, "--drawn", "--mixed"))
+    with pytest.raises(SystemExit, match=r"--windiness has \[1.0, 0.5\], expected two factors above 0, the smaller"):
+        ice_trajectories.main(words(case, like, given, example, "--drawn", "--windiness", 1, 0.5))
 
 
 def test_runs_that_are_done_are_kept_and_failures_told(case, like, given, example):
