@@ -170,5 +170,5 @@ def test_normalised_features_have_unit_mean_square_and_zeros_stay_zero():
     "wrong", [{"width": 0}, {"heads": 3}, {"blocks": 0}, {"hidden": 0}, {"wavelengths": [8, 2]}, {"cell_features": -1}]
 )
 def test_wrong_size_of_a_transformer_is_named(wrong):
-    with pytest.raises(ValueError, match=f"network.{next(iter(wrong))}"):
+    with pytest.raises(ValueError, match=f"transformer.{next(iter(wrong))}"):
         TransformerConfig(**{**SMALL, **wrong})

@@ -54,19 +54,19 @@ class TransformerConfig:
         object.__setattr__(self, "wavelengths", tuple(self.wavelengths))
         for name in ("width", "blocks", "heads", "hidden", "embedding"):
             if getattr(self, name) < 1:
-                raise ValueError(f"network.{name} is {getattr(self, name)}, expected at least 1.")
+                raise ValueError(f"transformer.{name} is {getattr(self, name)}, expected at least 1.")
         if self.width % (4 * self.heads):
             raise ValueError(
-                f"network.heads is {self.heads}, expected a divisor of network.width ({self.width}) that leaves "
-                "each head a multiple of 4 features: change one of the two."
+                f"transformer.heads is {self.heads}, expected a divisor of transformer.width ({self.width}) that "
+                "leaves each head a multiple of 4 features: change one of the two."
             )
         if len(self.wavelengths) != 2 or not 0 < self.wavelengths[0] <= self.wavelengths[1]:
             raise ValueError(
-                f"network.wavelengths is {list(self.wavelengths)}, expected two lengths in cells, 0 < shortest <= "
+                f"transformer.wavelengths is {list(self.wavelengths)}, expected two lengths in cells, 0 < shortest <= "
                 "longest."
             )
         if self.cell_features < 0:
-            raise ValueError(f"network.cell_features is {self.cell_features}, expected 0 or more.")
+            raise ValueError(f"transformer.cell_features is {self.cell_features}, expected 0 or more.")
 
     @property
     def stride(self) -> int:
