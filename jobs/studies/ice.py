@@ -28,7 +28,6 @@ from halocline.run.forecast_score_drift import DRIFT_HOURS
 from halocline.run.forecast_scores import score_forecasts
 from halocline.run.generator import Generator
 from halocline.run.hindcast import ensemble
-from halocline.run.mean_forcing import mean_forcing
 from halocline.run.progress import Reporter
 from halocline.run.run_folder import load_generator
 
@@ -75,19 +74,7 @@ class Entry:
 def make(entry: Entry, run: dict[str, np.ndarray], first: int, every: int, lead: float, steps: int, seed: int) -> dict:
     """Makes the members of a forecast of one start, variable to shape (member, time, nj, ni)."""
     cut = {name: x[first : first + steps * every + 1 : every] for name, x in run.items()}
-    names, interval = entry.generator.config.data.forcing, entry.generator.config.forecast.forcing_interval
-
-    def read(step: int, hours: float) -> np.ndarray:
-        place = hours * every / lead
-        if abs(place - round(place)) > 1e-6:
-            raise ValueError(
-                f"States are {lead / every:g} h apart, but the forcing is wanted {hours:g} h after one of them "
-                f"(forecast.forcing_interval is {interval:g} h): give states that have it."
-            )
-        return np.stack([run[name][first + every * step + round(place)] for name in names])
-
-    means = [mean_forcing(lead, interval, partial(read, step)) for step in range(steps)] if interval else []
-    return ensemble(entry.generator, cut, lead, entry.members, seed, means)
+    return ensemble(entry.generator, cut, lead, entry.members, seed)
 
 
 def starts(arguments: argparse.Namespace, data: Trajectories) -> tuple[int, list[tuple[int, int]]]:

@@ -169,9 +169,6 @@ def train(
                             what they leave open, in units of their spread (none)
     forecast.state_noise=0  on states in training, of the change over a lead: a
                             forecast learns to take away what its own carry
-    forecast.forcing_interval=0
-                            hours: the forcing is also averaged over each lead,
-                            from records so far apart; 0: its ends alone
     data.forcing=[NAMES]    what a forecast is told, from the same files (none):
                             wind_u, wind_v (m/s), air_temperature (degC),
                             specific_humidity (kg/kg), and the degree-days (K)

@@ -43,7 +43,6 @@ def build(grid: Grid, sampler: str, precision: str, guided: bool = False) -> Gen
             leads=(6.0, 12.0),
             first_guess="guess" if guided else "",
             stretched=("damage",) if guided else (),
-            forcing_interval=4.0 if guided else 0.0,
         ),
         sampling=replace(
             SamplingConfig(sampler=sampler, steps=2, tile_batch=4, precision=precision, blend=2 if guided else 0),
@@ -62,8 +61,7 @@ def build(grid: Grid, sampler: str, precision: str, guided: bool = False) -> Gen
     none = Parameters.fit((), torch.zeros(3, 0))
     guess = None
     if guided:
-        told = replace(config.forecast, first_guess="", stretched=())
-        first = replace(config, forecast=replace(told, loss="gaussian", deterministic=True))
+        first = replace(config, forecast=ForecastConfig((6.0, 12.0), loss="gaussian", deterministic=True))
         guess = disturbed(Generator.build(first, grid, standardisation, none, increments=increments), 2)
     return disturbed(Generator.build(config, grid, standardisation, none, increments=increments, guess=guess), 1)
 

@@ -138,7 +138,7 @@ class Closure:
 
         Arguments:
             before, after: State at both ends, shape (member, tile, channel, j, i), float32, 0 on land.
-            forcing: At both ends, shape (forcing, nj, ni); what follows them is not used.
+            forcing: At both ends, shape (forcing, nj, ni).
             hours: Lead.
 
         Returns:

@@ -12,7 +12,7 @@ __all__ = ["check_guess", "load_guess"]
 
 SAME = (
     "data.variables", "data.forcing", "data.parameters", "lattice.tile", "lattice.halo", "forecast.leads",
-    "training.scales", "training.symmetries", "forecast.stretched", "forecast.forcing_interval",
+    "training.scales", "training.symmetries", "forecast.stretched",
 )  # fmt: skip
 """Settings that decide what a network is told."""
 

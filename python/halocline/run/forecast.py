@@ -1,17 +1,16 @@
 """`halocline forecast`: ensembles of trajectories, members × tiles over ranks, streamed to disk as they are made.
 
 Members are made a few at a time, from start to end, so that memory does not grow with the ensemble; a step holds
-the state and a few records of the forcing, so that it does not grow with the length either. Every state is judged
-against the range of the training states; the forecast goes on whatever the verdict. What the bits of a member depend on
-is in `flow.noise` and `run.forecast_step`; not among it are the ranks, the members made beside it, or whether the job
-was interrupted.
+the state and two records of the forcing, so that it does not grow with the length either. Every state is judged against
+the range of the training states; the forecast goes on whatever the verdict. What the bits of a member depend on is in
+`flow.noise` and `run.forecast_step`; not among it are the ranks, the members made beside it, or whether the job was
+interrupted.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +27,6 @@ from halocline.run.forecast_judge import ForecastJudge, summary
 from halocline.run.forecast_options import ForecastOptions, Start, forcing_of, read_start, what_is_made
 from halocline.run.forecast_step import Stepper
 from halocline.run.generator import Generator
-from halocline.run.mean_forcing import mean_forcing
 from halocline.run.progress import Reporter
 from halocline.run.run_folder import load_content, load_generator
 from halocline.run.teams import Team, form_team
@@ -221,20 +219,19 @@ def run_members(
     Collective: yes.
     """
     step = np.timedelta64(round(options.lead * 3600), "s")
-    names, interval = stepper.generator.config.data.forcing, stepper.generator.config.forecast.forcing_interval
+    names = stepper.generator.config.data.forcing
 
-    def read(number: int, hours: float = 0.0) -> np.ndarray:
+    def read(number: int) -> np.ndarray:
         with stepper.layout.comm.together():
             if forcing is None:
                 return np.zeros((0, *stepper.generator.grid.shape[-2:]), np.float32)
-            fields = forcing.read(when + number * step + np.timedelta64(round(hours * 3600), "s"))
+            fields = forcing.read(when + number * step)
             return np.stack([fields[name] for name in names])
 
     before = read(first)
     for number in range(first, options.steps):
-        mean = [mean_forcing(options.lead, interval, partial(read, number))] if interval else []
         after = read(number + 1)
-        x = stepper(x, (before, after, *mean), options.lead, number, options.seed, members)
+        x = stepper(x, (before, after), options.lead, number, options.seed, members)
         keep(number + 1, x)
         before = after
     return x

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -28,8 +27,6 @@ class ForecastConfig:
             (`state.stretching`): damage, or none.
         state_noise: Largest white noise on the states that are told in training, of the root mean square change over
             the lead (`run.pairs`): the network learns to take away what a forecast's own states carry. 0: none.
-        forcing_interval: Hours between the times at which forcing is averaged over the lead (`run.mean_forcing`): the
-            network is told the mean beside the forcing at both ends. 0: the ends alone.
     """
 
     leads: tuple[float, ...] = ()
@@ -38,7 +35,6 @@ class ForecastConfig:
     first_guess: str = ""
     stretched: tuple[str, ...] = ()
     state_noise: float = 0.0
-    forcing_interval: float = 0.0
 
     def __post_init__(self) -> None:
         one_of("forecast.loss", self.loss, ("censored", "squared", "gaussian"))
@@ -55,11 +51,6 @@ class ForecastConfig:
             )
         if unknown := [name for name in self.stretched if name not in DISTANCE]:
             raise ValueError(f"forecast.stretched names '{unknown[0]}', expected names from {', '.join(DISTANCE)}.")
-        if not 0 <= self.forcing_interval < max(self.leads, default=math.inf):
-            raise ValueError(
-                f"forecast.forcing_interval is {self.forcing_interval:g} h, expected hours below the longest of "
-                f"forecast.leads, {list(self.leads)}, or 0 for the forcing at both ends of a lead alone."
-            )
         ascending = all(a < b for a, b in zip(self.leads, self.leads[1:], strict=False))
         if any(not lead > 0 for lead in self.leads) or not ascending:
             raise ValueError(f"forecast.leads is {list(self.leads)}, expected positive hours in ascending order.")
@@ -67,11 +58,6 @@ class ForecastConfig:
     def __bool__(self) -> bool:
         """Whether the run is one of forecasts."""
         return bool(self.leads)
-
-    @property
-    def told(self) -> int:
-        """Fields of each variable of the forcing that the network is told."""
-        return 3 if self.forcing_interval else 2
 
     @property
     def outputs(self) -> int:
@@ -96,11 +82,6 @@ class ForecastConfig:
                     "forecast is told forcing; leave it out otherwise."
                 )
             return
-        if self.forcing_interval and not forcing:
-            raise ValueError(
-                f"forecast.forcing_interval is {self.forcing_interval:g} h, but data.forcing is empty, expected some "
-                "to average: name it, or leave the interval out."
-            )
         if centre != "level":
             raise ValueError(f"training.centre is '{centre}' with forecast.leads, expected 'level': set it.")
         if factor != 1:

@@ -110,11 +110,7 @@ def forcing_of(generator: Generator, options: ForecastOptions, start: Start) -> 
         options.forcing, names, generator.grid, trajectory=options.forcing_trajectory, cycle=options.cycle
     )
     step = np.timedelta64(round(options.lead * 3600), "s")
-    interval = generator.config.forecast.forcing_interval
-    # With a mean over each step any time may be read, if the interval does not divide the lead.
-    every = np.timedelta64(round(interval * 3600), "s") if interval else step
-    whole = step % every == np.timedelta64(0, "s")
-    forcing.require(start.when, start.when + options.steps * step, every if whole else None)
+    forcing.require(start.when, start.when + options.steps * step, step)
     return forcing
 
 

@@ -141,8 +141,7 @@ class Stepper:
 
         Arguments:
             x: State at T, physical units, shape (member, tile, channel, j, i), float32, 0 on land.
-            forcing: At T and at the end of the lead, and with `forecast.forcing_interval` the mean over it
-                (`halocline.run.mean_forcing`), each of shape (forcing, nj, ni), in the order of `data.forcing`.
+            forcing: At T and at the end of the lead, each of shape (forcing, nj, ni), in the order of `data.forcing`.
             hours: Lead.
             step: Number of the step, from 0; with seed and member the key of the noise.
             seed: Of the forecast.
@@ -152,18 +151,12 @@ class Stepper:
             State at the end, like `x`, within its bounds.
 
         Raises:
-            ValueError: The lead is none that the network has learned; it is told more or fewer fields of forcing; or a
-                member has diverged, see `FAR`.
+            ValueError: The lead is none that the network has learned; or a member has diverged, see `FAR`.
 
         Collective: yes.
         """
         config, increments = self.generator.config, self.generator.increments
         assert increments is not None
-        if len(forcing) != (wanted := config.forecast.told):
-            raise ValueError(
-                f"Forcing has {len(forcing)} fields of each variable, expected {wanted}: at both ends of the step"
-                f"{', and the mean over it' if wanted == 3 else ''} (forecast.forcing_interval)."
-            )
         tiled, unit = self._denoiser(x, forcing, hours), self.learned.unit(hours)
         centre, scale = torch.zeros(1, dtype=torch.float64), torch.ones(1, dtype=torch.float64)
         if self.generator.guess is not None:

@@ -20,7 +20,7 @@ from halocline.physics.ensembles import areas, score_ensemble
 from halocline.physics.geometry import Geometry
 from halocline.run.forecast_step import Stepper
 from halocline.run.generator import Generator
-from halocline.run.mean_forcing import followers, mean_forcing, quadrature
+from halocline.run.increments import successors
 from halocline.run.teams import by_some, usable
 
 __all__ = ["validate_forecast"]
@@ -56,17 +56,17 @@ def score(
     layout = Layout.build(generator.lattice, comm)
     stepper, names = Stepper.build(generator, layout, mean_parameters(generator, store)), generator.channels.variables
     geometry = Geometry.build(generator.grid, layout)
-    held, interval = bool(np.asarray(store.records.held_out, bool).any()), generator.config.forecast.forcing_interval
+    held = bool(np.asarray(store.records.held_out, bool).any())
     count = 1 if generator.config.forecast.deterministic else members
     found: dict[str, list[tuple[float, float, float]]] = {row.name: [] for row in names}
     assert generator.increments is not None
     for lead in generator.config.forecast.leads:
         scale = generator.increments.at(lead).tolist()
-        for number, records in enumerate(starts(store, lead, interval, held)):
-            states = [torch.as_tensor(store.whole(record)) for record in (records[0], records[-1])]
+        for number, (first, last) in enumerate(starts(store, lead, held)):
+            states = [torch.as_tensor(store.whole(record)) for record in (first, last)]
             n = generator.channels.count
             x, truth = (torch.as_tensor(layout.cut(s[:n].numpy())).float() for s in states)
-            forcing = [s[n:].numpy() for s in states] + means(store, records, lead, interval, n)
+            forcing = [s[n:].numpy() for s in states]
             try:
                 made = stepper(x.expand(count, *x.shape), forcing, lead, number, seed, range(count))
             except ValueError as error:
@@ -93,20 +93,12 @@ def summary(found: dict[str, list[tuple[float, float, float]]], members: int) ->
     return {"score": float(np.mean([row[0] for row in means.values()])), **result}
 
 
-def starts(store: TrainingStore, lead: float, interval: float, held_out: bool) -> list[list[int]]:
-    """Chooses records at both ends of the lead, and at the interval between them, spread over all there are."""
-    found = np.stack(followers(store.records, lead, interval, held_out), axis=1)
-    possible = found[found[:, -1] >= 0]
+def starts(store: TrainingStore, lead: float, held_out: bool) -> list[tuple[int, int]]:
+    """Chooses pairs of records spread over all there are."""
+    follows = successors(store.records, lead, held_out)
+    possible = np.flatnonzero(follows >= 0)
     places = np.linspace(0, len(possible) - 1, min(STARTS, len(possible))).astype(int)
-    return [row.tolist() for row in possible[places]]
-
-
-def means(store: TrainingStore, records: list[int], lead: float, interval: float, first: int) -> list[np.ndarray]:
-    """Averages the forcing, which begins at a channel, over a lead; nothing where the network is told none."""
-    if not interval:
-        return []
-    at = dict(zip(quadrature(lead, interval)[0], records, strict=True))
-    return [mean_forcing(lead, interval, lambda hours: store.whole(at[hours])[first:])]
+    return [(int(a), int(follows[a])) for a in possible[places]]
 
 
 def mean_parameters(generator: Generator, store: TrainingStore) -> list[float]:

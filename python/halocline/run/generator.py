@@ -256,9 +256,9 @@ def input_counts(config: RunConfig, grid: Grid, lattice: Lattice) -> tuple[int, 
     """Returns the number of conditions per cell and per sample."""
     static = CellConditions.build(grid, Layout.build(lattice, Serial())).count + context_count(config, grid)
     training, parameters = config.training, len(config.data.parameters)
-    if config.forecast:  # the state that is given and the forcing; the lead instead of the season
+    if config.forecast:  # the state that is given, the forcing at both ends of the lead; the lead instead of the season
         state, stored = (Channels.build(names, grid).count for names in (config.data.variables, config.data.stored))
-        static, told = static + state + config.forecast.told * (stored - state), 1 + parameters
+        static, told = static + state + 2 * (stored - state), 1 + parameters
         static += 2 * state if config.forecast.first_guess else 0
     else:
         told = sample_conditions(torch.zeros(1), torch.zeros(1, parameters)).shape[1]

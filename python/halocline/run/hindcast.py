@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import torch
@@ -19,7 +18,6 @@ from halocline.mesh.layout import Layout
 from halocline.run.forecast_score_cases import Case, Fields
 from halocline.run.forecast_step import Stepper
 from halocline.run.generator import Generator
-from halocline.run.mean_forcing import mean_forcing
 
 __all__ = ["NAME", "Hindcasts", "ensemble"]
 
@@ -89,37 +87,10 @@ class Hindcasts:
         records, names = self.records[number], generator.config.data.variables
         states = self.source.read(np.sort(records))
         fields = {name: np.nan_to_num(x[:, 0]) for name, x in states.fields.items()}
-        means = self.means(generator, records)
-        made = ensemble(generator, fields, self.lead, self.members, self.seed + number, means)
+        made = ensemble(generator, fields, self.lead, self.members, self.seed + number)
         hours = tuple(self.lead * n for n in range(len(records)))
         truth = {name: fields[name] for name in names}
         return Case(hours, truth, {NAME: made}, {k: x for k, x in fields.items() if k not in names})
-
-    def means(self, generator: Generator, records: np.ndarray) -> list[np.ndarray]:
-        """Averages the forcing over the steps that end at some records; nothing where the network is told none.
-
-        Raises:
-            ValueError: The runs have no states at `forecast.forcing_interval`.
-
-        Collective: no.
-        """
-        names, interval = generator.config.data.forcing, generator.config.forecast.forcing_interval
-        if not interval:
-            return []
-        time = 24.0 * np.asarray(self.source.stamps.time, float)
-        run = trajectories(time)
-
-        def read(first: int, hours: float) -> np.ndarray:
-            places = np.flatnonzero((run == run[first]) & (np.abs(time - time[first] - hours) <= CLOSE))
-            if not len(places):
-                raise ValueError(
-                    f"Trajectory {run[first]} has no forcing {hours:g} h after its state {first}, expected one every "
-                    f"{interval:g} h (forecast.forcing_interval): name runs that have them."
-                )
-            fields = self.source.read(places[:1]).fields
-            return np.stack([np.nan_to_num(fields[name][0, 0]) for name in names])
-
-        return [mean_forcing(self.lead, interval, partial(read, int(first))) for first in records[:-1]]
 
 
 def _followed(time: np.ndarray, first: int, lead: float, steps: int) -> np.ndarray | None:
@@ -131,9 +102,7 @@ def _followed(time: np.ndarray, first: int, lead: float, steps: int) -> np.ndarr
     return np.asarray(places)
 
 
-def ensemble(
-    generator: Generator, run: Fields, lead: float, members: int, seed: int, means: Sequence[np.ndarray] = ()
-) -> dict[str, np.ndarray]:
+def ensemble(generator: Generator, run: Fields, lead: float, members: int, seed: int) -> dict[str, np.ndarray]:
     """Makes an ensemble from the first of some states, told the forcing of all of them.
 
     Arguments:
@@ -142,8 +111,6 @@ def ensemble(
         lead: Hours of a step.
         members: How many.
         seed: Of the forecast.
-        means: Forcing averaged over each step, shape (forcing, nj, ni), if the network is told it
-            (`halocline.run.mean_forcing`).
 
     Returns:
         Variable to shape (member, time, nj, ni), the start included.
@@ -160,7 +127,7 @@ def ensemble(
     x = torch.where(stepper.mask, start, 0).expand(count, *start.shape).contiguous()
     made = [_whole(x, layout)]
     for n in range(len(run[names[0]]) - 1):
-        told = [_stacked(run, forcing, n + k) for k in (0, 1)] + list(means[n : n + 1])
+        told = [_stacked(run, forcing, n + k) for k in (0, 1)]
         x = stepper(x, told, lead, n, seed, range(count))
         made.append(_whole(x, layout))
     stacked = np.stack(made, axis=1)

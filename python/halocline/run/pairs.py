@@ -2,10 +2,9 @@ r"""Batches for the training of forecasts: windows of two states a lead apart, a
 
 The network learns :math:`x_0 = (X(T + \tau) - X(T)) / s_\tau` (`halocline.run.increments`), stretched where
 the configuration says so (`halocline.run.learned_changes`). Per cell it is told :math:`X(T)`, standardised, and the
-forcing at T and at :math:`T + \tau`, and with `forecast.forcing_interval` its mean (`halocline.run.mean_forcing`); per
-sample the lead and the parameters, but no season: a forecast runs on into years of which the states that were learned
-knew nothing. `forecast.state_noise` roughens states that are told, as those are that a forecast has made itself
-(`draw_state_noise`): to take the noise away is part of the change.
+forcing at T and at :math:`T + \tau`; per sample the lead and the parameters, but no season: a forecast runs on into
+years of which the states that were learned knew nothing. `forecast.state_noise` roughens states that are told, as those
+are that a forecast has made itself (`draw_state_noise`): to take the noise away is part of the change.
 """
 
 from __future__ import annotations
@@ -21,10 +20,9 @@ from halocline.flow.conditions import extra_conditions
 from halocline.flow.times import stratified_times
 from halocline.io.training_store import TrainingStore
 from halocline.run.generator import Generator
-from halocline.run.increments import AT_BOUND, Increments
+from halocline.run.increments import AT_BOUND, Increments, successors
 from halocline.run.learned_changes import LearnedChanges
 from halocline.run.loader import Batch, Sample, WindowLoader, draw_noise
-from halocline.run.mean_forcing import followers, quadrature
 from halocline.run.scale_windows import parameters_of
 from halocline.state.state import Standardisation
 
@@ -105,17 +103,15 @@ class PairLoader(WindowLoader):
     are drawn anew in every epoch.
 
     Raises:
-        ValueError: As `WindowLoader`; the store has not measured the changes over the leads; or it has no states at
-            `forecast.forcing_interval`.
+        ValueError: As `WindowLoader`; or the store has not measured the changes over the leads.
     """
 
     def __init__(self, store: TrainingStore, generator: Generator, rank: int, ranks: int) -> None:
         config, increments = generator.config, generator.increments
         if increments is None:
             raise ValueError(f"Training store {store.path} has no increments: give `halocline data` once more.")
-        leads, interval = config.forecast.leads, config.forecast.forcing_interval
-        self._records_told = [followers(store.records, lead, interval) for lead in leads]
-        self._follows = np.stack([found[-1] for found in self._records_told])
+        leads = config.forecast.leads
+        self._follows = np.stack([successors(store.records, lead) for lead in leads])
         super().__init__(store, generator, rank, ranks)
         self._forecast, self._count = config.forecast, generator.channels.count
         self._bounds = BoundsOfStates.build(generator)
@@ -152,8 +148,7 @@ class PairLoader(WindowLoader):
         if self._forecast.deterministic:
             t, z = torch.ones_like(t), torch.zeros_like(z)
         state = torch.where(wet[:, :n], self._learned.told(given, standard), 0)
-        forcing = [before[:, n:], x1[:, n:], *self._means(chosen, before[:, n:], x1[:, n:])]
-        told = torch.cat([static, state, *forcing], dim=1)
+        told = torch.cat([static, state, before[:, n:], x1[:, n:]], dim=1)
         return Batch(
             x0=x0, z=z, t=t, wet=wet[:, :n], wet_count=total,
             conditions={"static": told, "conditions": self._told(chosen, lead), "cells": cells},
@@ -169,20 +164,6 @@ class PairLoader(WindowLoader):
         disturbed = self._bounds.clip(self._learned.apply(given, noise.double(), unit))
         here = wet & (noise != 0)
         return torch.where(here, disturbed, given), torch.where(here, self._bounds.standardised(disturbed), before)
-
-    def _means(self, chosen: Sequence[Pair], before: Tensor, after: Tensor) -> list[Tensor]:
-        """Forcing averaged over the lead of each sample, where the network is told so."""
-        if not (interval := self._forecast.forcing_interval):
-            return []
-        means = torch.empty_like(before)
-        for n, pair in enumerate(chosen):
-            _, weights = quadrature(self._forecast.leads[pair.lead], interval)
-            means[n] = float(weights[0]) * before[n] + float(weights[-1]) * after[n]
-            inner = self._records_told[pair.lead][1:-1]
-            for records, weight in zip(inner, weights[1:-1].tolist(), strict=True):
-                here = self._states(plain(pair, int(records[pair.record])))
-                means[n] += weight * torch.from_numpy(here[self._count :])
-        return [means]
 
     def _told(self, chosen: Sequence[Pair], lead: Tensor) -> Tensor:
         """Conditions per sample: lead, parameters, augmentation."""
@@ -215,7 +196,7 @@ def draw_state_noise(seed: int, sample: int, most: float, shape: Sequence[int]) 
 
 
 def plain(pair: Pair, record: int) -> Sample:
-    """The window of a pair in one of its records, without the lead: what is kept serves every lead."""
+    """The window of a pair in one of its two records, without the lead: what is kept serves every lead."""
     return Sample(record, pair.scale, pair.window, pair.symmetry)
 
 

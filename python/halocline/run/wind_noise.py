@@ -87,13 +87,12 @@ class WindNoise:
         """Returns g, shape (1, tile, channel, j, i), float32; 1 on land.
 
         Arguments:
-            forcing: At both ends of the lead, each of shape (forcing, nj, ni); what follows them is not used.
+            forcing: At both ends of the lead, each of shape (forcing, nj, ni).
 
         Collective: yes, eight halo exchanges of one scalar.
         """
-        ends = forcing[:2]
-        squares = [f[row].astype(np.float64) ** 2 for f in ends for row in self.rows]
-        w2 = torch.as_tensor(self.layout.cut(np.nan_to_num(sum(squares) / len(ends))[None]))[None]
+        squares = [f[row].astype(np.float64) ** 2 for f in forcing for row in self.rows]
+        w2 = torch.as_tensor(self.layout.cut(np.nan_to_num(sum(squares) / len(forcing))[None]))[None]
         w = (self._smooth(w2 * self.sea) / self.weight).sqrt() / self.usual
         # In float64 and then rounded: the last bit of a power depends on where in memory a number lies.
         grown = w.clamp(CALMEST, WILDEST) ** self.power
