@@ -1,5 +1,6 @@
 """Restarts of classic neXtSIM from a state on a grid: where triangles lie, and what of the ice follows what."""
 
+import errno
 from collections.abc import Callable
 from pathlib import Path
 
@@ -217,6 +218,28 @@ def test_examples_that_do_not_fit_are_refused(example: Path, tmp_path: Path) -> 
     with pytest.raises(FileNotFoundError, match="mesh_old"):
         write_classic_start(tmp_path / "field_new", uniform(grid), grid, like=example)
     assert not list(tmp_path.glob("*new*"))
+
+
+def test_mesh_and_fields_are_replaced_together_or_not_at_all(
+    example: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grid = curved_grid()
+    first = write_classic_start(tmp_path / "field_new", uniform(grid), grid, like=example)
+    before = {file: file.read_bytes() for file in first}
+    mesh = read_records(tmp_path / "mesh_old")
+    write_records(tmp_path / "mesh_old", mesh | {"Nodes_x": mesh["Nodes_x"] + 1.0e3})
+
+    def full(self: Path, *_: object, **__: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(Path, "write_text", full)  # the last of the four files
+        with pytest.raises(OSError, match=r"No space left on device.*free space"):
+            write_classic_start(tmp_path / "field_new", uniform(grid), grid, like=example)
+    assert {file: file.read_bytes() for file in first} == before
+    assert not list(tmp_path.glob(".*part"))
+    assert write_classic_start(tmp_path / "field_new", uniform(grid), grid, like=example) == first
+    assert (tmp_path / "mesh_new.bin").read_bytes() == (tmp_path / "mesh_old.bin").read_bytes() != before[first[0]]
 
 
 def test_restarts_are_told_by_their_pair(example: Path, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ import numpy as np
 
 from halocline.io.atomic import atomic_paths
 
-__all__ = ["ELEMENT_NAMES", "STRESS", "read_records", "replace_ice", "write_records"]
+__all__ = ["ELEMENT_NAMES", "STRESS", "packed", "pair", "read_records", "replace_ice", "write_records"]
 
 TYPES: dict[str, np.dtype] = {"int": np.dtype(np.int32), "float": np.dtype(np.float32), "double": np.dtype(np.float64)}
 COUNT = np.dtype(np.int32)
@@ -54,7 +54,7 @@ def read_records(stem: Path | str) -> dict[str, np.ndarray]:
 
     Collective: no.
     """
-    binary, index = _pair(stem)
+    binary, index = pair(stem)
     for path in (binary, index):
         if not path.is_file():
             raise FileNotFoundError(f"File {path} does not exist, expected the pair .bin and .dat: restore it.")
@@ -89,13 +89,30 @@ def write_records(stem: Path | str, records: Mapping[str, np.ndarray]) -> None:
 
     Arguments:
         stem: Name without .bin and .dat.
-        records: Values of type int32, float32 or float64 by name, in the order in which the model reads them.
+        records: See `packed`.
 
     Raises:
         ValueError: A record is of another type.
         OSError: A file cannot be written; see `atomic_path`.
 
     Collective: no, one rank writes.
+    """
+    content, index = packed(records)
+    with atomic_paths(pair(stem)) as files:
+        files[0].write_bytes(content)
+        files[1].write_text(index)
+
+
+def packed(records: Mapping[str, np.ndarray]) -> tuple[bytes, str]:
+    """Makes the content of a pair of files, .bin and .dat.
+
+    Arguments:
+        records: Values of type int32, float32 or float64 by name, in the order in which the model reads them.
+
+    Raises:
+        ValueError: A record is of another type.
+
+    Collective: no.
     """
     lines, pieces = [], []
     for name, values in records.items():
@@ -109,9 +126,7 @@ def write_records(stem: Path | str, records: Mapping[str, np.ndarray]) -> None:
         low, high = (values.min(), values.max()) if values.size else (0, 0)
         lines.append(f"{name} {kinds[0]} {values.size} {low:g} {high:g}\n")
         pieces += [COUNT.type(values.size).tobytes(), values.tobytes()]
-    with atomic_paths(_pair(stem)) as (binary, index):
-        binary.write_bytes(b"".join(pieces))
-        index.write_text("".join(lines))
+    return b"".join(pieces), "".join(lines)
 
 
 def replace_ice(records: Mapping[str, np.ndarray], fields: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -151,7 +166,7 @@ def replace_ice(records: Mapping[str, np.ndarray], fields: Mapping[str, np.ndarr
     return changed
 
 
-def _pair(stem: Path | str) -> tuple[Path, Path]:
+def pair(stem: Path | str) -> tuple[Path, Path]:
     """The two files of a name."""
     return Path(f"{stem}.bin"), Path(f"{stem}.dat")
 

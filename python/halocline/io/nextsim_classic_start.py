@@ -35,7 +35,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from halocline.io.atomic import atomic_paths
-from halocline.io.nextsim_classic import ELEMENT_NAMES, STRESS, read_records, replace_ice, write_records
+from halocline.io.nextsim_classic import ELEMENT_NAMES, STRESS, packed, pair, read_records, replace_ice
 from halocline.io.nextsim_start import NEEDED, mend_ice
 from halocline.io.nextsim_triangles import Triangles, to_plane
 from halocline.mesh.grid import Grid
@@ -104,7 +104,7 @@ def write_classic_start(
         components = [triangles.values(turned[name], grid, "nodes") for name in ("ice_u", "ice_v")]
         moving = np.concatenate([np.where(triangles.fixed, 0.0, x) for x in components])
         records["M_VT"] = moving.astype(records["M_VT"].dtype)
-    return [*_copy_mesh(example, stem), *_write(stem, records)]
+    return _write(stem, records, example)
 
 
 def _check_names(stem: Path, example: Path) -> None:
@@ -201,20 +201,16 @@ def _temperatures(
     return found
 
 
-def _write(stem: Path, records: Mapping[str, np.ndarray]) -> list[Path]:
-    write_records(stem, records)
-    return [stem.with_name(stem.name + end) for end in (".bin", ".dat")]
-
-
-def _copy_mesh(example: Path, stem: Path) -> list[Path]:
-    """Copies the mesh beside the new fields, both files or none."""
-    old, new = _mesh(example), _mesh(stem)
-    files = [new.with_name(new.name + end) for end in (".bin", ".dat")]
-    if old.resolve() != new.resolve():
-        with atomic_paths(tuple(files)) as temporary:
-            for end, file in zip((".bin", ".dat"), temporary, strict=True):
-                shutil.copyfile(old.with_name(old.name + end), file)
-    return files
+def _write(stem: Path, records: Mapping[str, np.ndarray], example: Path) -> list[Path]:
+    """Writes the fields and, beside them, the mesh of the example: all four files or none, and returns their names."""
+    meshes, fields, (content, index) = pair(_mesh(stem)), pair(stem), packed(records)
+    copied = [] if _mesh(example).resolve() == _mesh(stem).resolve() else list(meshes)
+    with atomic_paths([*copied, *fields]) as temporary:
+        for old, file in zip(pair(_mesh(example)), temporary[: len(copied)], strict=False):
+            shutil.copyfile(old, file)
+        temporary[-2].write_bytes(content)
+        temporary[-1].write_text(index)
+    return [*meshes, *fields]
 
 
 def _stem(path: Path | str) -> Path:
