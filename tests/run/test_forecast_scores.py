@@ -266,6 +266,18 @@ def test_the_report_is_a_picture_a_table_and_words(grid, starts, tmp_path):
         leave_report(tmp_path / "made", scores, grid, Example(case, "ensemble", 7.0, 24.0), console)
 
 
+def test_tables_in_the_log_of_a_job_keep_all_digits(grid, starts, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")  # what is taken for granted where there is no terminal
+    monkeypatch.setattr("halocline.run.forecast_report.draw_forecasts", lambda *_: None)
+    long = replace(starts[0], forecasts={"sixteen members of mine": starts[0].forecasts["ensemble"]})
+    scores = score_forecasts([long] * 4, grid)
+    leave_report(tmp_path, scores, grid, Example(long, "sixteen members of mine", 24.0, 24.0))
+    words = capsys.readouterr().out
+    assert "…" not in words
+    for key in ("crps", "rmse"):
+        assert f" {getattr(scores.variables['sixteen members of mine']['concentration'], key)[0]:.4g} " in words
+
+
 def written(path: Path, complete: list[int]) -> dict[str, np.ndarray]:
     """A forecast as `halocline forecast` leaves it: NaN beyond what is complete."""
     rng = np.random.default_rng(6)

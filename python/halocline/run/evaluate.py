@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
 from halocline.io.atomic import atomic_path
@@ -24,7 +23,7 @@ from halocline.run.data import read_model
 from halocline.run.evaluate_forecast import ForecastEvaluation, evaluate_forecasts
 from halocline.run.generator import Generator
 from halocline.run.judging import JUDGED, diagnose_fields
-from halocline.run.outputs import make_folder
+from halocline.run.outputs import make_folder, table_console
 from halocline.run.report import draw_report
 from halocline.run.run_folder import load_generator
 from halocline.run.statistics import level_statistics, surface_spectrum
@@ -220,7 +219,7 @@ def write_table(path: Path, comparison: Comparison) -> None:
 
 def print_table(comparison: Comparison) -> None:
     """Prints errors, diagnostics, coherence and verdicts on the terminal."""
-    console = Console()
+    console = table_console()
     errors = Table(title="error against the month's mean of the reference")
     for column in ("variable", "unit", "rmse of a member", "rmse of the mean profile", "seasonal rms"):
         errors.add_column(column, justify="left" if column in ("variable", "unit") else "right")

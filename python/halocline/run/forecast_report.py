@@ -17,7 +17,7 @@ from halocline.mesh.grid import Grid
 from halocline.run.forecast_figure import draw_forecasts, nearest
 from halocline.run.forecast_maps_figure import Example
 from halocline.run.forecast_scores import TRUTH, Scores, to_plain
-from halocline.run.outputs import make_folder
+from halocline.run.outputs import make_folder, table_console
 from halocline.state.variables import VARIABLES
 
 __all__ = ["leave_report", "print_scores", "write_scores"]
@@ -35,7 +35,7 @@ def leave_report(folder: Path, scores: Scores, grid: Grid, example: Example, con
         scores: From `score_forecasts`.
         grid: Of all fields.
         example: Start, forecast and lead of the maps.
-        console: The terminal by default.
+        console: The terminal by default, with lines that run on where it is narrower than the tables.
 
     Raises:
         OSError: The folder or a file cannot be written.
@@ -46,7 +46,7 @@ def leave_report(folder: Path, scores: Scores, grid: Grid, example: Example, con
     make_folder(folder)
     write_scores(folder / "table.json", scores)
     draw_forecasts(folder / "report.png", scores, grid, example)
-    console = console or Console()
+    console = console or table_console()
     print_scores(scores, example.forecast, console)
     console.print(f"picture: {folder / 'report.png'}, table: {folder / 'table.json'}")
 

@@ -5,7 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-__all__ = ["check_file", "make_folder"]
+from rich.console import Console
+
+__all__ = ["check_file", "make_folder", "table_console"]
+
+TABLE_WIDTH = 140  # characters of a line in which the tables of `halocline evaluate` are whole
 
 
 def check_file(path: Path) -> None:
@@ -38,3 +42,14 @@ def make_folder(folder: Path) -> None:
         raise OSError(f"Folder {folder} cannot be made ({error.strerror}): choose another output.") from error
     if not os.access(folder, os.W_OK):
         raise OSError(f"Folder {folder} may not be written to: choose another output.")
+
+
+def table_console() -> Console:
+    """A console for tables of results, 140 characters wide at least.
+
+    Beside a narrower terminal, in a pipe, or in the log of a job, where 80 are taken for granted, a table would be
+    squeezed until its numbers lose digits; a line that runs on loses none.
+    """
+    console = Console()
+    console.width = max(console.width, TABLE_WIDTH)
+    return console
