@@ -1,7 +1,8 @@
 """Forecasts of sea ice from starts in runs of the model that were held out, scored against what the model did.
 
 A forecast is named as NAME=RUN[,key=value...], where the keys are those of the section `sampling`, so that one table
-holds several generators, or several samplers of one: with few evaluations and with many.
+holds several generators, or several samplers of one: with few evaluations and with many. Ranks under mpirun share the
+starts; the forecasts are the same.
 """
 
 from __future__ import annotations
@@ -14,10 +15,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from rich.console import Console
 
+from halocline.__main__ import launch
+from halocline.io.atomic import atomic_path
 from halocline.io.models import StateSource, open_states
 from halocline.io.nemo import States
+from halocline.mesh.communicator import Communicator, Serial
 from halocline.run.coherence import measure_coherence, print_coherence, write_coherence
 from halocline.run.config import apply_overrides, parse_overrides
 from halocline.run.forecast_maps_figure import Example
@@ -28,6 +31,7 @@ from halocline.run.forecast_score_drift import DRIFT_HOURS
 from halocline.run.forecast_scores import score_forecasts
 from halocline.run.generator import Generator
 from halocline.run.hindcast import ensemble
+from halocline.run.outputs import table_console
 from halocline.run.progress import Reporter
 from halocline.run.run_folder import load_generator
 
@@ -85,26 +89,43 @@ def starts(arguments: argparse.Namespace, data: Trajectories) -> tuple[int, list
     return every, [(run, first) for run in arguments.runs for first in firsts]
 
 
+def place_of(arguments: argparse.Namespace, entry: Entry, run: int, first: int) -> Path:
+    """File in which the forecasts of a start are kept."""
+    return Path(arguments.folder / f"{entry.name}_{run}_{first}.npz".replace(" ", "_"))
+
+
+def make_all(
+    arguments: argparse.Namespace, entries: list[Entry], data: Trajectories, comm: Communicator | Serial
+) -> None:
+    """Makes the forecasts of all starts that were not made before. Collective: yes."""
+    every, places = starts(arguments, data)
+    mine = range(comm.rank, len(places), comm.size)
+    with comm.together(), Reporter("starts", len(mine), 0, comm.is_root) as reporter:
+        for number in mine:
+            run, first = places[number]
+            here = {name: x[run] for name, x in data.fields.items()}
+            for entry in entries:
+                path = place_of(arguments, entry, run, first)
+                if not path.exists():
+                    made = make(entry, here, first, every, arguments.lead, arguments.steps, number)
+                    with atomic_path(path) as temporary, temporary.open("wb") as file:
+                        np.savez(file, **made)
+            reporter.advance()
+
+
 def cases(arguments: argparse.Namespace, entries: list[Entry], data: Trajectories) -> Iterator[Case]:
-    """Makes all forecasts of each start in turn, or takes those that were made."""
+    """Reads all forecasts of each start in turn, and what the model did."""
     every, places = starts(arguments, data)
     hours = tuple(arguments.lead * n for n in range(arguments.steps + 1))
-    with Reporter("forecasts", len(places) * len(entries)) as reporter:
-        for number, (run, first) in enumerate(places):
-            here = {name: x[run] for name, x in data.fields.items()}
-            made = {}
-            for entry in entries:
-                path = arguments.folder / f"{entry.name}_{run}_{first}.npz".replace(" ", "_")
-                if not path.exists():
-                    np.savez(path, **make(entry, here, first, every, arguments.lead, arguments.steps, number))
-                with np.load(path) as file:
-                    made[entry.name] = dict(file)
-                reporter.advance(entry.name)
-            places_in_run = slice(first, first + arguments.steps * every + 1, every)
-            state = entries[0].generator.config.data.variables
-            cut = {name: x[places_in_run] for name, x in here.items()}
-            truth = {name: cut[name] for name in state}
-            yield Case(hours, truth, made, {k: x for k, x in cut.items() if k not in state})
+    state = entries[0].generator.config.data.variables
+    for run, first in places:
+        made = {}
+        for entry in entries:
+            with np.load(place_of(arguments, entry, run, first)) as file:
+                made[entry.name] = dict(file)
+        cut = {name: x[run, first : first + arguments.steps * every + 1 : every] for name, x in data.fields.items()}
+        truth = {name: cut[name] for name in state}
+        yield Case(hours, truth, made, {k: x for k, x in cut.items() if k not in state})
 
 
 def add_size(parser: argparse.ArgumentParser) -> None:
@@ -126,11 +147,25 @@ def main() -> None:
     add_size(parser)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    arguments.folder.mkdir(parents=True, exist_ok=True)
-    entries = [Entry.parse(text, arguments.members) for text in arguments.forecasts]
-    generator = entries[0].generator
-    source = open_states(arguments.states, generator.config.data.stored, generator.grid)
-    data = Trajectories.read(source)
+    launch(partial(study, arguments))
+
+
+def study(arguments: argparse.Namespace, comm: Communicator | Serial) -> None:
+    """Makes the forecasts, and scores them on one rank. Collective: yes."""
+    with comm.together():
+        arguments.folder.mkdir(parents=True, exist_ok=True)
+        entries = [Entry.parse(text, arguments.members) for text in arguments.forecasts]
+        generator = entries[0].generator
+        data = Trajectories.read(open_states(arguments.states, generator.config.data.stored, generator.grid))
+    make_all(arguments, entries, data, comm)
+    with comm.together():
+        if comm.is_root:
+            score(arguments, entries, data)
+
+
+def score(arguments: argparse.Namespace, entries: list[Entry], data: Trajectories) -> None:
+    """Scores the forecasts, draws them, and prints what is left."""
+    generator, name = entries[0].generator, entries[0].name
     baselines = fit(arguments, generator, data)
     found = map(partial(add_baselines, baselines=baselines, grid=generator.grid), cases(arguments, entries, data))
     kept: list[Case] = []
@@ -139,16 +174,16 @@ def main() -> None:
     def remember(case: Case) -> Case:
         kept[:] = [case]
         for n, cut in ends.items():
-            cut.append(only(case, n, entries[0].name))
+            cut.append(only(case, n, name))
         return case
 
     scores = score_forecasts(map(remember, found), generator.grid)
-    example = Example(kept[0], entries[0].name, arguments.lead * min(arguments.steps, 4), DRIFT_HOURS)
+    example = Example(kept[0], name, arguments.lead * min(arguments.steps, 4), DRIFT_HOURS)
     leave_report(arguments.folder, scores, generator.grid, example)
     for n, cut in ends.items():
-        print(f"\nseams of {entries[0].name} after {arguments.lead * n:g} h, against the model at the same times")
-        coherence = measure_coherence(*states_of(cut, entries[0].name), generator.grid, generator.lattice)
-        print_coherence(coherence, Console(width=100))
+        print(f"\nseams of {name} after {arguments.lead * n:g} h, against the model at the same times")
+        coherence = measure_coherence(*states_of(cut, name), generator.grid, generator.lattice)
+        print_coherence(coherence, table_console())
         write_coherence(arguments.folder / f"seams_{arguments.lead * n:g}h.csv", coherence)
 
 

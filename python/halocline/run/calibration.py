@@ -30,7 +30,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 
 from halocline.io.models import open_states
@@ -40,7 +39,7 @@ from halocline.run.forecast_score_means import VariableScores
 from halocline.run.forecast_scores import score_on_ranks
 from halocline.run.generator import Generator
 from halocline.run.hindcast import NAME, Hindcasts
-from halocline.run.outputs import make_folder
+from halocline.run.outputs import make_folder, table_console
 from halocline.run.run_folder import load_generator, save_generator, start_run_folder
 from halocline.run.sampling_config import WIND
 
@@ -243,7 +242,7 @@ def tell(number: int, waves: Waves, scores: Mapping[str, VariableScores], here: 
         noise = (f"{waves.long[name]:g}", f"{waves.short[name]:g}", f"{waves.wind.get(name, 0):g}")
         crps = f"{np.nanmean(row.crps):.4g}"
         table.add_row(name, *noise, ratios[0], f"{_slope(row.spread_slope):.2f}", ratios[1], crps)
-    Console(width=100).print(table)
+    table_console().print(table)
 
 
 def _few(ratios: Sequence[float]) -> str:

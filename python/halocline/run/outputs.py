@@ -47,9 +47,10 @@ def make_folder(folder: Path) -> None:
 def table_console() -> Console:
     """A console for tables of results, 140 characters wide at least.
 
-    Beside a narrower terminal, in a pipe, or in the log of a job, where 80 are taken for granted, a table would be
-    squeezed until its numbers lose digits; a line that runs on loses none.
+    On a narrower terminal, in a pipe, or in the log of a job, where 80 are taken for granted, a table would be
+    squeezed until its numbers lose digits; a line that runs on loses none. Under mpirun there are no escape codes: it
+    gives its ranks a terminal of their own, wherever its own output goes.
     """
-    console = Console()
+    console = Console(force_terminal=False if "OMPI_COMM_WORLD_SIZE" in os.environ else None)
     console.width = max(console.width, TABLE_WIDTH)
     return console
