@@ -1,0 +1,133 @@
+"""Forecasts of sea ice from the beginning: learned from some runs of the model, their noise found on others, and tested
+on the last, which had a part in neither.
+
+Trains a generator and a deterministic network of equal size by as many steps, each on a core of its own; finds the
+noise of the generator; and scores both as `jobs/studies/ice` does. Each step is a command that a user could type, and
+is printed. Killed at any moment, the same command goes on: what it left is not made again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from pathlib import Path
+
+HERE = Path(__file__).parent
+CONFIG = HERE.parent / "configs" / "ice.yaml"
+NETWORKS = {"forecast": [], "det": ["forecast.deterministic=true"]}
+MINUTE = 60.0  # between two lines on what is under way
+Command = list[str]
+
+
+def learning(arguments: argparse.Namespace, name: str) -> list[Command]:
+    """Trainings of a network, one after the other: windows anywhere first, then those of tiles with a wider halo."""
+    states, folder = arguments.states, arguments.folder
+    held = sorted({*arguments.calibrate, *arguments.test})
+    words = ["halocline", "train", str(arguments.config), f"data.grid={arguments.grid}", f"data.states=[{states}]",
+             f"data.held_out_trajectories=[{held[0]},{held[-1]}]", *arguments.set]  # fmt: skip
+    words += ["training.symmetries=turns", "forecast.state_noise=0.5", *NETWORKS[name]]
+    first = [f"output={folder}/{name}-first", "lattice.halo=4", "training.windows=free", "training.learning_rate=1e-3"]
+    then = [f"output={folder}/{name}", f"training.begin={folder}/{name}-first", "training.seed=1"]
+    parts = zip((first, then), arguments.steps, strict=True)
+    return [[*words, *part, f"training.steps={steps}"] for part, steps in parts]
+
+
+def noise(arguments: argparse.Namespace, output: Path) -> Command:
+    """Finds the noise of the generator."""
+    return ["mpirun", "-n", str(arguments.cores), "halocline", "calibrate", f"{arguments.folder}/forecast",
+            f"trajectories=[{','.join(map(str, arguments.calibrate))}]", "starts=6", "rounds=4",
+            f"output={output}"]  # fmt: skip
+
+
+def test(arguments: argparse.Namespace) -> Command:
+    """Scores both."""
+    folder, held = arguments.folder, min(*arguments.calibrate, *arguments.test)
+    return ["mpirun", "-n", str(arguments.cores), sys.executable, str(HERE / "ice.py"), str(arguments.states),
+            f"forecast={folder}/calibrated", f"det={folder}/det", "--folder", f"{folder}/table",
+            "--runs", *map(str, arguments.test), "--train", *map(str, range(held)),
+            "--starts", str(arguments.starts), "--members", str(arguments.members)]  # fmt: skip
+
+
+def run(command: Command, log: Path | None = None) -> None:
+    """Runs a command; its output goes into a log where one is named.
+
+    Raises:
+        SystemExit: It failed; with what it said last, if that is in the log.
+    """
+    print("$", *command, flush=True)
+    if log is None:
+        status, said = subprocess.run(command).returncode, ""
+    else:
+        with log.open("a") as file:
+            status = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT).returncode
+        said = f" {last_line(log)} (the last line of {log})"
+    if status:
+        sys.exit(f"`{' '.join(command[:5])} …` ended with status {status}.{said}")
+
+
+def train(arguments: argparse.Namespace, name: str) -> None:
+    """Trains a network."""
+    for command in learning(arguments, name):
+        run(command, arguments.folder / f"{name}.log")
+
+
+def follow(arguments: argparse.Namespace, under_way: dict[str, Future[None]]) -> None:
+    """Waits for the trainings; says every minute how far they are."""
+    while wait(under_way.values(), timeout=MINUTE).not_done:
+        for name in under_way:
+            print(f"{name}: {last_line(arguments.folder / f'{name}.log')}", flush=True)
+    for future in under_way.values():
+        future.result()
+
+
+def last_line(log: Path) -> str:
+    """What a job said last."""
+    lines = log.read_text().splitlines() if log.exists() else []
+    return lines[-1] if lines else "nothing yet"
+
+
+def ask(words: Sequence[str] | None) -> argparse.Namespace:
+    """Reads and checks the command line."""
+    parser = argparse.ArgumentParser(
+        prog="ice_from_scratch", description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    parser.add_argument("states", type=Path, help="runs of the model with their forcing, such as trajectories.nc")
+    parser.add_argument("grid", type=Path, help="start file of neXtSIM_DG for the grid, such as dg_init.nc")
+    parser.add_argument("--folder", type=Path, default=Path("runs/ice_from_scratch"), help="for everything")
+    parser.add_argument("--calibrate", type=int, nargs="+", default=[5], help="runs on which noise is found")
+    parser.add_argument("--test", type=int, nargs="+", default=[6, 7], help="runs that are tested on")
+    parser.add_argument("--steps", type=int, nargs=2, default=[4500, 3500], help="optimiser steps of both trainings")
+    parser.add_argument("--starts", type=int, default=8, help="of forecasts, in each run that is tested on")
+    parser.add_argument("--members", type=int, default=32, help="of an ensemble")
+    parser.add_argument("--cores", type=int, default=2, help="trainings at once, and ranks of the rest")
+    parser.add_argument("--config", type=Path, default=CONFIG, help="of the trainings")
+    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="overrides of it")
+    arguments = parser.parse_args(words)
+    both = [*arguments.calibrate, *arguments.test]
+    if len(set(both)) < len(both):
+        parser.error(f"--calibrate {arguments.calibrate} and --test {arguments.test} share runs: name different ones")
+    if sorted(both) != list(range(min(both), max(both) + 1)) or min(both) < 1:
+        parser.error(f"runs {sorted(both)} are held out, expected successive ones, and others before to learn from")
+    for name in ("states", "grid", "folder", "config"):
+        setattr(arguments, name, getattr(arguments, name).absolute())
+    return arguments
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Trains, calibrates, tests."""
+    arguments = ask(words)
+    arguments.folder.mkdir(parents=True, exist_ok=True)
+    with ThreadPoolExecutor(min(arguments.cores, len(NETWORKS))) as pool:
+        follow(arguments, {name: pool.submit(train, arguments, name) for name in NETWORKS})
+    calibrated = arguments.folder / "calibrated"
+    if not calibrated.exists():
+        run(noise(arguments, calibrated.with_suffix(".part")))
+        calibrated.with_suffix(".part").rename(calibrated)
+    run(test(arguments))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+"""Forecasts from the beginning: which runs each step sees, equal networks, failures, steps that are not done twice."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.append(str(Path(__file__).parents[2] / "jobs/studies"))
+
+import ice_from_scratch
+
+
+class Commands:
+    """Stands for the programs: remembers what was asked for, and makes the folder that it would leave."""
+
+    def __init__(self) -> None:
+        self.asked: list[list[str]] = []
+        self.fails: str | None = None
+
+    def __call__(self, command: list[str], stdout: object = None, **_: object) -> subprocess.CompletedProcess[bytes]:
+        self.asked.append(command)
+        for word in command:
+            if word.startswith("output="):
+                Path(word.removeprefix("output=")).mkdir(parents=True, exist_ok=True)
+        fails = self.fails is not None and any(self.fails in word for word in command)
+        if fails and hasattr(stdout, "write"):
+            stdout.write("training: 7/9\nNo space left.\n")
+        return subprocess.CompletedProcess(command, 75 if fails else 0)
+
+    def having(self, *words: str) -> list[list[str]]:
+        """Commands with all of these words."""
+        return [command for command in self.asked if set(words) <= set(command)]
+
+
+@pytest.fixture
+def commands(monkeypatch: pytest.MonkeyPatch) -> Commands:
+    made = Commands()
+    monkeypatch.setattr(ice_from_scratch.subprocess, "run", made)
+    return made
+
+
+def words(folder: Path, *more: object) -> list[str]:
+    return [str(x) for x in ("trajectories.nc", "init.nc", "--folder", folder, *more)]
+
+
+def listed(command: list[str], option: str) -> list[str]:
+    """The numbers behind an option, up to the next one."""
+    rest = command[command.index(option) + 1 :]
+    return rest[: next((n for n, word in enumerate(rest) if word.startswith("--")), len(rest))]
+
+
+def test_no_run_is_tested_on_that_was_learned_from_or_calibrated_on(commands, tmp_path):
+    ice_from_scratch.main(words(tmp_path, "--calibrate", 4, 5, "--test", 6, 7))
+    trainings = commands.having("train")
+    assert len(trainings) == 4 and trainings == commands.having("data.held_out_trajectories=[4,7]")
+    (calibration,) = commands.having("calibrate")
+    assert "trajectories=[4,5]" in calibration and f"{tmp_path}/forecast" in calibration
+    table = commands.asked[-1]
+    assert f"forecast={tmp_path}/calibrated" in table and f"det={tmp_path}/det" in table
+    assert listed(table, "--runs") == ["6", "7"] and listed(table, "--train") == ["0", "1", "2", "3"]
+
+
+def test_both_networks_learn_equally_much_in_the_same_way(commands, tmp_path):
+    ice_from_scratch.main(words(tmp_path, "--steps", 40, 30, "--set", "network.width=8"))
+    own = [c for c in commands.having("train") if "forecast.deterministic=true" not in c]
+    det = commands.having("train", "forecast.deterministic=true")
+    assert [c[-1] for c in own] == ["training.steps=40", "training.steps=30"]
+    as_own = [[w.replace("/det", "/forecast") for w in c if w != "forecast.deterministic=true"] for c in det]
+    assert as_own == own and all("network.width=8" in c for c in own)
+    assert f"training.begin={tmp_path}/forecast-first" in own[1]
+
+
+def test_a_failure_is_told_with_the_last_line_of_its_log_and_nothing_follows(commands, tmp_path):
+    commands.fails = "output=" + str(tmp_path / "det-first")
+    with pytest.raises(SystemExit, match=r"status 75\. No space left\. \(the last line of .*det\.log\)"):
+        ice_from_scratch.main(words(tmp_path))
+    assert not commands.having("calibrate") and not (tmp_path / "calibrated").exists()
+
+
+def test_a_calibration_that_was_stopped_is_made_again_and_one_that_ended_is_not(commands, tmp_path):
+    commands.fails = "output=" + str(tmp_path / "calibrated")
+    with pytest.raises(SystemExit, match="status 75"):
+        ice_from_scratch.main(words(tmp_path))
+    commands.fails = None
+    for _ in range(2):
+        ice_from_scratch.main(words(tmp_path))
+    assert len(commands.having("calibrate")) == 2 and (tmp_path / "calibrated").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (("--calibrate", 6, "--test", 6, 7), "share runs: name different ones"),
+        (("--calibrate", 2, "--test", 6, 7), r"runs \[2, 6, 7\] are held out, expected successive ones"),
+        (("--calibrate", 0, "--test", 1), "others before to learn from"),
+    ],
+)
+def test_runs_that_cannot_be_kept_apart_are_refused(commands, tmp_path, capsys, options, sentence):
+    with pytest.raises(SystemExit):
+        ice_from_scratch.main(words(tmp_path, *options))
+    (said,) = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
+    assert re.search(sentence, said) and not commands.asked
