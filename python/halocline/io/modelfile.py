@@ -210,9 +210,8 @@ def _find(path: Path) -> Path:
         return whole
     parts = sorted(base.parent.glob(base.name + "_" + "[0-9]" * 4 + "*.nc"))
     if not parts:
-        raise FileNotFoundError(
-            f"File {path} does not exist, nor {base.name}.nc or {base.name}_0000.nc: check the path."
-        )
+        others = [whole.name] * (whole != path) + [f"{base.name}_0000.nc"]
+        raise FileNotFoundError(f"File {path} does not exist, nor {' or '.join(others)}: check the path.")
     return parts[0]
 
 
