@@ -57,7 +57,7 @@ def run(command: Command, log: Path | None = None) -> None:
     Raises:
         SystemExit: It failed; with what it said last, if that is in the log.
     """
-    print("$", *command, flush=True)
+    print(" ".join(["$", *command]) + "\n", end="", flush=True)  # one write: two trainings begin at once
     if log is None:
         status, said = subprocess.run(command).returncode, ""
     else:
