@@ -60,9 +60,10 @@ class Trajectories:
 
 @dataclass(frozen=True)
 class Entry:
-    """A forecast to be made: its name, its generator, and how many members it has."""
+    """A forecast to be made: its name, what was asked for, its generator, and how many members it has."""
 
     name: str
+    text: str
     generator: Generator
     members: int
 
@@ -72,7 +73,7 @@ class Entry:
         name, _, rest = text.partition("=")
         run, *overrides = rest.split(",")
         generator = load_generator(Path(run), apply_overrides({}, parse_overrides(overrides)))
-        return cls(name, generator, 1 if generator.config.forecast.deterministic else members)
+        return cls(name, text, generator, 1 if generator.config.forecast.deterministic else members)
 
 
 def make(entry: Entry, run: dict[str, np.ndarray], first: int, every: int, lead: float, steps: int, seed: int) -> dict:
@@ -94,6 +95,26 @@ def place_of(arguments: argparse.Namespace, entry: Entry, run: int, first: int) 
     return Path(arguments.folder / f"{entry.name}_{run}_{first}.npz".replace(" ", "_"))
 
 
+def asked_for(arguments: argparse.Namespace, entry: Entry) -> str:
+    """What a kept forecast was made of, and must be asked for again."""
+    return f"{entry.text}, {entry.members} members, {arguments.steps} steps of {arguments.lead:g} h"
+
+
+def is_made(path: Path, asked: str) -> bool:
+    """Whether a forecast has been made before.
+
+    Raises:
+        ValueError: Another one has, under its name.
+    """
+    if not path.exists():
+        return False
+    with np.load(path) as file:
+        kept = str(file["asked"]) if "asked" in file else "something older"
+    if kept != asked:
+        raise ValueError(f"File {path} holds {kept}, expected {asked}: choose another --folder or another name.")
+    return True
+
+
 def make_all(
     arguments: argparse.Namespace, entries: list[Entry], data: Trajectories, comm: Communicator | Serial
 ) -> None:
@@ -106,10 +127,11 @@ def make_all(
             here = {name: x[run] for name, x in data.fields.items()}
             for entry in entries:
                 path = place_of(arguments, entry, run, first)
-                if not path.exists():
+                asked = asked_for(arguments, entry)
+                if not is_made(path, asked):
                     made = make(entry, here, first, every, arguments.lead, arguments.steps, number)
                     with atomic_path(path) as temporary, temporary.open("wb") as file:
-                        np.savez(file, **made)
+                        np.savez(file, asked=asked, **made)
             reporter.advance()
 
 
@@ -122,7 +144,7 @@ def cases(arguments: argparse.Namespace, entries: list[Entry], data: Trajectorie
         made = {}
         for entry in entries:
             with np.load(place_of(arguments, entry, run, first)) as file:
-                made[entry.name] = dict(file)
+                made[entry.name] = {name: file[name] for name in state}
         cut = {name: x[run, first : first + arguments.steps * every + 1 : every] for name, x in data.fields.items()}
         truth = {name: cut[name] for name in state}
         yield Case(hours, truth, made, {k: x for k, x in cut.items() if k not in state})

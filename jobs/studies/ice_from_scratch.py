@@ -9,11 +9,14 @@ is printed. Killed at any moment, the same command goes on: what it left is not 
 from __future__ import annotations
 
 import argparse
+import json
 import subprocess
 import sys
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
+
+from halocline.io.atomic import atomic_path
 
 HERE = Path(__file__).parent
 CONFIG = HERE.parent / "configs" / "ice.yaml"
@@ -116,10 +119,27 @@ def ask(words: Sequence[str] | None) -> argparse.Namespace:
     return arguments
 
 
+def remember(arguments: argparse.Namespace) -> None:
+    """Refuses a folder that was made with other options: noise and table would be those of other networks.
+
+    Raises:
+        SystemExit: See above.
+    """
+    path = arguments.folder / "options.json"
+    asked = {name: str(value) for name, value in vars(arguments).items() if name not in ("folder", "cores")}
+    kept = json.loads(path.read_text()) if path.exists() else asked
+    for name, value in asked.items():
+        if kept.get(name) != value:
+            sys.exit(f"{path} has {name} = {kept.get(name)}, expected {value}: give the same, or another --folder.")
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(asked, indent=1) + "\n")
+
+
 def main(words: Sequence[str] | None = None) -> None:
     """Trains, calibrates, tests."""
     arguments = ask(words)
     arguments.folder.mkdir(parents=True, exist_ok=True)
+    remember(arguments)
     with ThreadPoolExecutor(min(arguments.cores, len(NETWORKS))) as pool:
         follow(arguments, {name: pool.submit(train, arguments, name) for name in NETWORKS})
     calibrated = arguments.folder / "calibrated"

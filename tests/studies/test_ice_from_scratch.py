@@ -89,6 +89,15 @@ def test_a_calibration_that_was_stopped_is_made_again_and_one_that_ended_is_not(
     assert len(commands.having("calibrate")) == 2 and (tmp_path / "calibrated").is_dir()
 
 
+def test_a_folder_of_other_options_is_refused_since_its_noise_and_table_would_stay(commands, tmp_path):
+    ice_from_scratch.main(words(tmp_path, "--steps", 40, 30))
+    ice_from_scratch.main(words(tmp_path, "--steps", 40, 30, "--cores", 1))
+    before = len(commands.asked)
+    with pytest.raises(SystemExit, match=r"options.json has steps = \[40, 30\], expected \[40, 50\]: give the same"):
+        ice_from_scratch.main(words(tmp_path, "--steps", 40, 50))
+    assert len(commands.asked) == before
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [

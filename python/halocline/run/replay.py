@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
 from halocline.mesh.communicator import AnyCommunicator
@@ -18,6 +17,7 @@ from halocline.run.contract import ContractError, Declaration, Judgement, on_par
 from halocline.run.differences import Difference, Tiles, own_rectangles, read_tiles, tile_difference, verdict_difference
 from halocline.run.emulator import Emulator, load
 from halocline.run.generator import Generator
+from halocline.run.outputs import table_console
 from halocline.run.progress import Reporter
 from halocline.run.traffic import Event, Record, Traffic
 from halocline.run.verdict_log import VerdictLog, setting_of
@@ -123,7 +123,7 @@ def show(record: Record, found: list[tuple[Event, Difference]], unanswered: int)
     different = Counter(event.verb for event, _ in found)
     for verb, count in played.items():
         table.add_row(verb, str(count), str(count - different[verb]), str(different[verb]))
-    Console(force_terminal=False).print(table)  # mpirun gives its ranks a terminal, wherever its output goes
+    table_console().print(table)
     if unanswered:
         events = "1 event" if unanswered == 1 else f"{unanswered} events"
         print(f"{events} without recorded verdict: the emulator had failed there")

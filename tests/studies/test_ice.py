@@ -1,0 +1,42 @@
+"""The study of ice forecasts: what it keeps, and does not take for another forecast."""
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sys.path.append(str(Path(__file__).parents[2] / "jobs/studies"))
+
+import ice
+
+SIZE = argparse.Namespace(lead=12.0, steps=10)
+
+
+def entry(text: str = "mine=RUN,steps=8", members: int = 16) -> ice.Entry:
+    return ice.Entry("mine", text, None, members)  # type: ignore[arg-type]
+
+
+def test_a_kept_forecast_is_taken_for_what_was_asked(tmp_path):
+    path, asked = tmp_path / "mine_6_0.npz", ice.asked_for(SIZE, entry())
+    assert not ice.is_made(path, asked)
+    np.savez(path, asked=asked, damage=np.zeros(3))
+    assert ice.is_made(path, asked)
+
+
+@pytest.mark.parametrize(
+    ("size", "other"),
+    [
+        (argparse.Namespace(lead=6.0, steps=10), entry()),
+        (argparse.Namespace(lead=12.0, steps=5), entry()),
+        (SIZE, entry(members=32)),
+        (SIZE, entry("mine=RUN,steps=4")),
+        (SIZE, entry("mine=OTHER,steps=8")),
+    ],
+)
+def test_a_kept_forecast_is_not_taken_for_another(tmp_path, size, other):
+    path = tmp_path / "mine_6_0.npz"
+    np.savez(path, asked=ice.asked_for(SIZE, entry()), damage=np.zeros(3))
+    with pytest.raises(ValueError, match=r"mine_6_0.npz holds mine=RUN,steps=8, 16 members, 10 steps of 12 h, exp"):
+        ice.is_made(path, ice.asked_for(size, other))
