@@ -8,6 +8,7 @@ starts; the forecasts are the same.
 from __future__ import annotations
 
 import argparse
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -33,7 +34,7 @@ from halocline.run.generator import Generator
 from halocline.run.hindcast import ensemble
 from halocline.run.outputs import table_console
 from halocline.run.progress import Reporter
-from halocline.run.run_folder import load_generator
+from halocline.run.run_folder import WEIGHTS, load_generator
 
 
 @dataclass(frozen=True)
@@ -60,11 +61,15 @@ class Trajectories:
 
 @dataclass(frozen=True)
 class Entry:
-    """A forecast to be made: its name, what was asked for, its generator, and how many members it has."""
+    """A forecast to be made: its name, what was asked for, its generator and that one's digest, and its members.
+
+    The digest tells a generator from one that was trained further, or given other noise, in the same folder.
+    """
 
     name: str
     text: str
     generator: Generator
+    digest: str
     members: int
 
     @classmethod
@@ -73,7 +78,8 @@ class Entry:
         name, _, rest = text.partition("=")
         run, *overrides = rest.split(",")
         generator = load_generator(Path(run), apply_overrides({}, parse_overrides(overrides)))
-        return cls(name, text, generator, 1 if generator.config.forecast.deterministic else members)
+        digest = hashlib.sha256((Path(run) / WEIGHTS).read_bytes()).hexdigest()[:16]
+        return cls(name, text, generator, digest, 1 if generator.config.forecast.deterministic else members)
 
 
 def make(entry: Entry, run: dict[str, np.ndarray], first: int, every: int, lead: float, steps: int, seed: int) -> dict:
@@ -97,7 +103,8 @@ def place_of(arguments: argparse.Namespace, entry: Entry, run: int, first: int) 
 
 def asked_for(arguments: argparse.Namespace, entry: Entry) -> str:
     """What a kept forecast was made of, and must be asked for again."""
-    return f"{entry.text}, {entry.members} members, {arguments.steps} steps of {arguments.lead:g} h"
+    size = f"{entry.members} members, {arguments.steps} steps of {arguments.lead:g} h"
+    return f"{entry.text}, {size}, generator {entry.digest}"
 
 
 def is_made(path: Path, asked: str) -> bool:

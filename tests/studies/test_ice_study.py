@@ -3,6 +3,7 @@
 import argparse
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,8 +15,8 @@ import ice
 SIZE = argparse.Namespace(lead=12.0, steps=10)
 
 
-def entry(text: str = "mine=RUN,steps=8", members: int = 16) -> ice.Entry:
-    return ice.Entry("mine", text, None, members)  # type: ignore[arg-type]
+def entry(text: str = "mine=RUN,steps=8", digest: str = "0a1b", members: int = 16) -> ice.Entry:
+    return ice.Entry("mine", text, None, digest, members)  # type: ignore[arg-type]
 
 
 def test_a_kept_forecast_is_taken_for_what_was_asked(tmp_path):
@@ -33,10 +34,22 @@ def test_a_kept_forecast_is_taken_for_what_was_asked(tmp_path):
         (SIZE, entry(members=32)),
         (SIZE, entry("mine=RUN,steps=4")),
         (SIZE, entry("mine=OTHER,steps=8")),
+        (SIZE, entry(digest="0a1c")),  # RUN was trained further
     ],
 )
 def test_a_kept_forecast_is_not_taken_for_another(tmp_path, size, other):
     path = tmp_path / "mine_6_0.npz"
     np.savez(path, asked=ice.asked_for(SIZE, entry()), damage=np.zeros(3))
-    with pytest.raises(ValueError, match=r"mine_6_0.npz holds mine=RUN,steps=8, 16 members, 10 steps of 12 h, exp"):
+    kept = r"mine_6_0\.npz holds mine=RUN,steps=8, 16 members, 10 steps of 12 h, generator 0a1b, expected mine"
+    with pytest.raises(ValueError, match=kept):
         ice.is_made(path, ice.asked_for(size, other))
+
+
+def test_a_run_that_was_trained_further_is_another_generator(tmp_path, monkeypatch):
+    of_forecasts = SimpleNamespace(config=SimpleNamespace(forecast=SimpleNamespace(deterministic=False)))
+    monkeypatch.setattr(ice, "load_generator", lambda *_: of_forecasts)
+    digests = []
+    for weights in (b"1", b"1", b"2"):
+        (tmp_path / ice.WEIGHTS).write_bytes(weights)
+        digests.append(ice.Entry.parse(f"mine={tmp_path},steps=8", 16).digest)
+    assert digests[0] == digests[1] != digests[2]
