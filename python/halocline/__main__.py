@@ -204,6 +204,8 @@ def train(
     training.seed=0         of weights, batches, times and noise
     training.begin=RUN      run folder of the same network whose weights the
                             training begins with (none: random ones)
+    training.time_shift=1   odds of path times, t/(1-t), over those of uniform
+                            ones: above 1 more are near the noise
     training.checkpoint_minutes=2
                             a killed run loses at most this
     training.keep=2         last checkpoints kept, beside the best

@@ -303,6 +303,14 @@ def test_logit_normal_times_are_quantiles() -> None:
     assert float(t[840]) == pytest.approx(1 / (1 + math.exp(-1.9)), abs=2e-3)
 
 
+@pytest.mark.parametrize("shift", [3.0, 1.0, 0.4])
+def test_shifted_times_have_their_odds_multiplied(shift: float) -> None:
+    drawn, uniform = (stratified_times(0, 5, 999, shift=k) for k in (shift, 1.0))
+    torch.testing.assert_close(drawn / (1 - drawn), shift * uniform / (1 - uniform), rtol=1e-9, atol=0)
+    # Density k at t = 1: so many of the 999 strata of u lie above the time that 1 % below it.
+    assert int((drawn > 0.99).sum()) == pytest.approx(999 * (1 - 0.99 / (shift - (shift - 1) * 0.99)), abs=1)
+
+
 def test_wrong_requests_for_times_are_errors() -> None:
     with pytest.raises(ValueError, match="'logit-normal', got 'normal'"):
         stratified_times(0, 0, 4, density="normal")  # type: ignore[arg-type]

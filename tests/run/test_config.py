@@ -42,6 +42,7 @@ def test_resolved_form_reads_back_unchanged(path, tmp_path):
         ("training.steps=many", "training.steps is 'many', expected a value of type int"),
         ("training.steps=true", "expected a value of type int"),
         ("training.steps=0", "training.steps is 0, expected more than 0"),
+        ("training.time_shift=0", "training.time_shift is 0.0, expected more than 0"),
         ("data.variables=[temprature]", "names 'temprature'"),
         ("sampling.sampler=magic", "expected one of euler, heun, multistep, ddim, ancestral"),
         ("lattice.tile=[8]", "expected two positive"),

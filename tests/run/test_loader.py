@@ -110,6 +110,11 @@ def test_windows_of_an_epoch_are_those_of_the_halo_exchange_each_once(grid):
     assert set(seen.values()) == {1}
 
 
+def test_training_draws_the_shifted_times_that_are_asked_for(grid) -> None:
+    drawn = torch.cat([batch.t for batch in make_loader(grid, batch=4, time_shift=3.0).draw(2)])
+    assert torch.equal(drawn, stratified_times(7, 2, 4, shift=3.0))
+
+
 def filled_mask(generator: Generator, mask: np.ndarray) -> Tensor:
     """Mask of each channel as the halo exchange shows it, shape (tile, channel, wj, wi)."""
     layout = Layout.build(generator.lattice, Serial())

@@ -12,6 +12,7 @@ from case import here
 from ice_case import HOURS, RUNS, TIMES, sea, trajectories, write_case
 
 from halocline.flow.first_guess import relative_target
+from halocline.flow.times import stratified_times
 from halocline.io.training_store import TrainingStore
 from halocline.mesh.communicator import Serial
 from halocline.mesh.layout import Layout
@@ -285,6 +286,18 @@ def test_a_step_of_nothing_keeps_stretched_states_and_their_bounds(store) -> Non
         assert bool(reached[int(bound), channel])
         there = (x[:, :, channel] == bound) & stepper.mask[None, :, channel]
         assert bool(there.any()) and torch.equal(new[:, :, channel][there], x[:, :, channel][there])
+
+
+def test_forecasts_learn_at_the_shifted_times_that_are_asked_for(store) -> None:
+    path, made = store
+    generator = prepare(read_config(path, ["training.time_shift=3"]), made)
+    loader = PairLoader(made, generator, 0, 1)
+    try:
+        drawn = torch.cat([batch.t for batch in loader.draw(2)])
+    finally:
+        loader.close()
+    training = generator.config.training
+    assert torch.equal(drawn, stratified_times(training.seed, 2, training.batch, shift=3.0))
 
 
 def test_deterministic_training_sees_no_noise(store, tmp_path) -> None:

@@ -114,13 +114,15 @@ def stratified_times(
     density: Literal["uniform", "logit-normal"] = "uniform",
     location: float = 0.0,
     scale: float = 1.0,
+    shift: float = 1.0,
 ) -> Tensor:
     r"""Draws the training times of a step, evenly spread over the batch of all ranks.
 
     .. math:: u_i = \frac{\pi(i) + \xi}{B}, \qquad t_i = u_i
         \quad\text{or}\quad t_i = \mathrm{sigmoid}(a + b \, \Phi^{-1}(u_i))
+        \quad\text{or}\quad \frac{t_i}{1 - t_i} = k \frac{u_i}{1 - u_i}
 
-    One shift :math:`\xi` in (0, 1) for the step puts a time into each of B equal intervals of
+    One offset :math:`\xi` in (0, 1) for the step puts a time into each of B equal intervals of
     probability, which removes most of the variance of the loss due to t; the permutation
     :math:`\pi` keeps the time independent of anything that is ordered as the samples are.
 
@@ -132,6 +134,8 @@ def stratified_times(
         density: Distribution of t over (0, 1).
         location: a of the logit-normal density; positive means noisier.
         scale: b of the logit-normal density, positive.
+        shift: k, positive, of a uniform density whose times are shifted towards the noise (k > 1, density k at t = 1
+            and 1/k at 0) or towards the data.
 
     Returns:
         Times, float64, one for each index: a function of the arguments only, whatever the rank.
@@ -140,8 +144,8 @@ def stratified_times(
         ValueError: Unknown density, or an index outside the batch.
 
     Collective: no.
-    References: Kingma et al., 2021, Variational Diffusion Models (one shift for a batch); Esser et
-    al., 2024, Scaling Rectified Flow Transformers (logit-normal).
+    References: Kingma et al., 2021, Variational Diffusion Models (one offset for a batch); Esser et
+    al., 2024, Scaling Rectified Flow Transformers (logit-normal, and equation 23 for the shift).
     """
     wanted = list(range(batch)) if indices is None else list(indices)
     if not all(0 <= i < batch for i in wanted):
@@ -152,10 +156,10 @@ def stratified_times(
     # An odd 64-bit multiplier keeps (seed, step) and (seed + 1, step') apart for all real steps.
     generator = torch.Generator().manual_seed((seed * 0x9E3779B97F4A7C15 + step) % 2**63)
     order = torch.randperm(batch, generator=generator)
-    shift = torch.rand((), generator=generator, dtype=torch.float64).clamp(min=2.0**-32)
-    u = (order[wanted] + shift) / batch
+    offset = torch.rand((), generator=generator, dtype=torch.float64).clamp(min=2.0**-32)
+    u = (order[wanted] + offset) / batch
     if density == "uniform":
-        return u
+        return u if shift == 1 else shift * u / (1 + (shift - 1) * u)
     if density == "logit-normal":
         return torch.sigmoid(location + scale * torch.special.ndtri(u))
     raise ValueError(

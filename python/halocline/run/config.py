@@ -133,6 +133,8 @@ class TrainingConfig:
         seed: Of weights, batches, times and noise.
         begin: Run folder whose weights the training begins with, such as one of other windows, lattice or states with
             the same network. Empty: random ones.
+        time_shift: Factor k on the odds t / (1 - t) of the path times that are drawn: above 1 more of them are near the
+            noise, where a generator learns the mean of what can be. 1: uniform.
         precision: "fp32", or "bf16" (weights of 16 bits beside master weights of 32).
         centre: What is subtracted before scaling by level: "cell", the mean of each cell; "level", that of each level;
             "conditions", that of each cell at its season and physical parameters, see `halocline.state.climatology`.
@@ -164,6 +166,7 @@ class TrainingConfig:
     ema: float = 0.999
     seed: int = 0
     begin: str = ""
+    time_shift: float = 1.0
     precision: str = "bf16"
     centre: str = "cell"
     windows: str = "lattice"
@@ -181,6 +184,7 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "accumulate", "learning_rate", "clip", "checkpoint_minutes", "keep", "prefetch"):
             at_least("training", self, name, 0, strictly=True)
+        at_least("training", self, "time_shift", 0, strictly=True)
         for name in ("ranks", "warm_up", "weight_decay", "cache", "validate_steps"):
             at_least("training", self, name, 0)
         at_least("training", self, "validation_members", 1)

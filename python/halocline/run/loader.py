@@ -203,7 +203,7 @@ class WindowLoader:
         return Batch(
             x0=x0,
             z=draw_noise(self._seed, numbers, x0.shape[1:]),
-            t=stratified_times(self._seed, step, self._training.batch, part),
+            t=stratified_times(self._seed, step, self._training.batch, part, shift=self._training.time_shift),
             wet=wet,
             wet_count=total,
             conditions={"static": static, "conditions": torch.cat([records, extra], dim=1), "cells": cells},

@@ -143,7 +143,7 @@ class PairLoader(WindowLoader):
         unit = self._learned.increments.scale[lead, :n, None, None]
         given, standard = self._given(numbers, before[:, :n], unit, wet[:, :n])
         x0 = self._learned.change(given, self._bounds.physical(x1[:, :n]), unit).float()
-        t = stratified_times(self._seed, step, self._training.batch, part)
+        t = stratified_times(self._seed, step, self._training.batch, part, shift=self._training.time_shift)
         z = draw_noise(self._seed, numbers, x0.shape[1:])
         if self._forecast.deterministic:
             t, z = torch.ones_like(t), torch.zeros_like(z)
