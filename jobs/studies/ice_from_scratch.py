@@ -26,23 +26,26 @@ Command = list[str]
 
 
 def learning(arguments: argparse.Namespace, name: str) -> list[Command]:
-    """Trainings of a network, one after the other: windows anywhere first, then those of tiles with a wider halo."""
+    """Trainings of a network, one after the other: windows anywhere first, then twice those of tiles, a wider halo."""
     states, folder = arguments.states, arguments.folder
     held = sorted({*arguments.calibrate, *arguments.test})
     words = ["halocline", "train", str(arguments.config), f"data.grid={arguments.grid}", f"data.states=[{states}]",
              f"data.held_out_trajectories=[{held[0]},{held[-1]}]", *arguments.set]  # fmt: skip
-    words += ["training.symmetries=turns", "forecast.state_noise=0.5", *NETWORKS[name]]
-    first = [f"output={folder}/{name}-first", "lattice.halo=4", "training.windows=free", "training.learning_rate=1e-3"]
-    then = [f"output={folder}/{name}", f"training.begin={folder}/{name}-first", "training.seed=1"]
-    parts = zip((first, then), arguments.steps, strict=True)
-    return [[*words, *part, f"training.steps={steps}"] for part, steps in parts]
+    words += ["training.symmetries=turns", "training.learning_rate=1e-3", "forecast.state_noise=0.5", *NETWORKS[name]]
+    trainings, outputs = [], [f"{folder}/{name}-first", f"{folder}/{name}-second", f"{folder}/{name}"]
+    for part, (output, steps) in enumerate(zip(outputs, arguments.steps, strict=True)):
+        own = ["lattice.halo=4", "training.windows=free"]
+        if part:  # towards the noise, where a generator learns the mean and a deterministic network is at all times
+            own = [f"training.begin={outputs[part - 1]}", "training.time_shift=3"]
+        trainings.append([*words, f"output={output}", *own, f"training.seed={part}", f"training.steps={steps}"])
+    return trainings
 
 
 def noise(arguments: argparse.Namespace, output: Path) -> Command:
-    """Finds the noise of the generator."""
+    """Finds the noise of the generator, from factors of 1: those of ice.yaml have seen the runs that are tested on."""
     return ["mpirun", "-n", str(arguments.cores), "halocline", "calibrate", f"{arguments.folder}/forecast",
-            f"trajectories=[{','.join(map(str, arguments.calibrate))}]", "starts=6", "rounds=4",
-            f"output={output}"]  # fmt: skip
+            f"trajectories=[{','.join(map(str, arguments.calibrate))}]", "starts=6", "rounds=6",
+            "sampling.noise=1", "sampling.long_waves=1", "sampling.short_waves=1", f"output={output}"]  # fmt: skip
 
 
 def test(arguments: argparse.Namespace) -> Command:
@@ -102,7 +105,7 @@ def ask(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--folder", type=Path, default=Path("runs/ice_from_scratch"), help="for everything")
     parser.add_argument("--calibrate", type=int, nargs="+", default=[5], help="runs on which noise is found")
     parser.add_argument("--test", type=int, nargs="+", default=[6, 7], help="runs that are tested on")
-    parser.add_argument("--steps", type=int, nargs=2, default=[4500, 5000], help="optimiser steps of both trainings")
+    parser.add_argument("--steps", type=int, nargs=3, default=[4500, 5000, 5000], help="of the three trainings")
     parser.add_argument("--starts", type=int, default=8, help="of forecasts, in each run that is tested on")
     parser.add_argument("--members", type=int, default=32, help="of an ensemble")
     parser.add_argument("--cores", type=int, default=2, help="trainings at once, and ranks of the rest")

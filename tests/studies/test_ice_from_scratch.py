@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 sys.path.append(str(Path(__file__).parents[2] / "jobs/studies"))
 
@@ -54,7 +55,7 @@ def listed(command: list[str], option: str) -> list[str]:
 def test_no_run_is_tested_on_that_was_learned_from_or_calibrated_on(commands, tmp_path):
     ice_from_scratch.main(words(tmp_path, "--calibrate", 4, 5, "--test", 6, 7))
     trainings = commands.having("train")
-    assert len(trainings) == 4 and trainings == commands.having("data.held_out_trajectories=[4,7]")
+    assert len(trainings) == 6 and trainings == commands.having("data.held_out_trajectories=[4,7]")
     (calibration,) = commands.having("calibrate")
     assert "trajectories=[4,5]" in calibration and f"{tmp_path}/forecast" in calibration
     table = commands.asked[-1]
@@ -62,14 +63,23 @@ def test_no_run_is_tested_on_that_was_learned_from_or_calibrated_on(commands, tm
     assert listed(table, "--runs") == ["6", "7"] and listed(table, "--train") == ["0", "1", "2", "3"]
 
 
+def test_no_factor_on_the_noise_is_taken_from_the_configuration(commands, tmp_path):
+    ice_from_scratch.main(words(tmp_path))
+    factors = [key for key in yaml.safe_load(ice_from_scratch.CONFIG.read_text())["sampling"] if "wave" in key]
+    assert len(factors) == 2
+    for key in ("noise", *factors):
+        assert len(commands.having("calibrate", f"sampling.{key}=1")) == 1
+
+
 def test_both_networks_learn_equally_much_in_the_same_way(commands, tmp_path):
-    ice_from_scratch.main(words(tmp_path, "--steps", 40, 30, "--set", "network.width=8"))
+    ice_from_scratch.main(words(tmp_path, "--steps", 40, 30, 20, "--set", "network.width=8"))
     own = [c for c in commands.having("train") if "forecast.deterministic=true" not in c]
     det = commands.having("train", "forecast.deterministic=true")
-    assert [c[-1] for c in own] == ["training.steps=40", "training.steps=30"]
+    assert [c[-1] for c in own] == ["training.steps=40", "training.steps=30", "training.steps=20"]
     as_own = [[w.replace("/det", "/forecast") for w in c if w != "forecast.deterministic=true"] for c in det]
     assert as_own == own and all("network.width=8" in c for c in own)
     assert f"training.begin={tmp_path}/forecast-first" in own[1]
+    assert f"training.begin={tmp_path}/forecast-second" in own[2]
 
 
 def test_a_failure_is_told_with_the_last_line_of_its_log_and_nothing_follows(commands, tmp_path):
@@ -90,11 +100,11 @@ def test_a_calibration_that_was_stopped_is_made_again_and_one_that_ended_is_not(
 
 
 def test_a_folder_of_other_options_is_refused_since_its_noise_and_table_would_stay(commands, tmp_path):
-    ice_from_scratch.main(words(tmp_path, "--steps", 40, 30))
-    ice_from_scratch.main(words(tmp_path, "--steps", 40, 30, "--cores", 1))
+    ice_from_scratch.main(words(tmp_path, "--steps", 40, 30, 20))
+    ice_from_scratch.main(words(tmp_path, "--steps", 40, 30, 20, "--cores", 1))
     before = len(commands.asked)
-    with pytest.raises(SystemExit, match=r"options.json has steps = \[40, 30\], expected \[40, 50\]: give the same"):
-        ice_from_scratch.main(words(tmp_path, "--steps", 40, 50))
+    with pytest.raises(SystemExit, match=r"has steps = \[40, 30, 20\], expected \[40, 50, 20\]: give the same"):
+        ice_from_scratch.main(words(tmp_path, "--steps", 40, 50, 20))
     assert len(commands.asked) == before
 
 
