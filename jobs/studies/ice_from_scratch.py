@@ -105,7 +105,7 @@ def ask(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--folder", type=Path, default=Path("runs/ice_from_scratch"), help="for everything")
     parser.add_argument("--calibrate", type=int, nargs="+", default=[5], help="runs on which noise is found")
     parser.add_argument("--test", type=int, nargs="+", default=[6, 7], help="runs that are tested on")
-    parser.add_argument("--steps", type=int, nargs=3, default=[4500, 5000, 5000], help="of the three trainings")
+    parser.add_argument("--steps", type=int, nargs=3, default=[4500, 5000, 5000], help="optimiser steps, by training")
     parser.add_argument("--starts", type=int, default=8, help="of forecasts, in each run that is tested on")
     parser.add_argument("--members", type=int, default=32, help="of an ensemble")
     parser.add_argument("--cores", type=int, default=2, help="trainings at once, and ranks of the rest")
