@@ -21,18 +21,19 @@ from halocline.io.atomic import atomic_path
 HERE = Path(__file__).parent
 CONFIG = HERE.parent / "configs" / "ice.yaml"
 NETWORKS = {"forecast": [], "det": ["forecast.deterministic=true"]}
+PARTS = ("-first", "-second", "-third", "")  # trainings, one after the other, by the folders they leave
 MINUTE = 60.0  # between two lines on what is under way
 Command = list[str]
 
 
 def learning(arguments: argparse.Namespace, name: str) -> list[Command]:
-    """Trainings of a network, one after the other: windows anywhere first, then twice those of tiles, a wider halo."""
+    """Trainings of a network: on windows anywhere first, then on those of tiles, with a wider halo."""
     states, folder = arguments.states, arguments.folder
     held = sorted({*arguments.calibrate, *arguments.test})
     words = ["halocline", "train", str(arguments.config), f"data.grid={arguments.grid}", f"data.states=[{states}]",
              f"data.held_out_trajectories=[{held[0]},{held[-1]}]", *arguments.set]  # fmt: skip
     words += ["training.symmetries=turns", "training.learning_rate=1e-3", "forecast.state_noise=0.5", *NETWORKS[name]]
-    trainings, outputs = [], [f"{folder}/{name}-first", f"{folder}/{name}-second", f"{folder}/{name}"]
+    trainings, outputs = [], [f"{folder}/{name}{part}" for part in PARTS]
     for part, (output, steps) in enumerate(zip(outputs, arguments.steps, strict=True)):
         own = ["lattice.halo=4", "training.windows=free"]
         if part:  # towards the noise, where a generator learns the mean and a deterministic network is at all times
@@ -105,7 +106,9 @@ def ask(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--folder", type=Path, default=Path("runs/ice_from_scratch"), help="for everything")
     parser.add_argument("--calibrate", type=int, nargs="+", default=[5], help="runs on which noise is found")
     parser.add_argument("--test", type=int, nargs="+", default=[6, 7], help="runs that are tested on")
-    parser.add_argument("--steps", type=int, nargs=3, default=[4500, 5000, 5000], help="optimiser steps, by training")
+    parser.add_argument(
+        "--steps", type=int, nargs=len(PARTS), default=[4500, 5000, 5000, 7000], help="of the optimiser, by training"
+    )
     parser.add_argument("--starts", type=int, default=8, help="of forecasts, in each run that is tested on")
     parser.add_argument("--members", type=int, default=32, help="of an ensemble")
     parser.add_argument("--cores", type=int, default=2, help="trainings at once, and ranks of the rest")

@@ -55,7 +55,7 @@ def listed(command: list[str], option: str) -> list[str]:
 def test_no_run_is_tested_on_that_was_learned_from_or_calibrated_on(commands, tmp_path):
     ice_from_scratch.main(words(tmp_path, "--calibrate", 4, 5, "--test", 6, 7))
     trainings = commands.having("train")
-    assert len(trainings) == 6 and trainings == commands.having("data.held_out_trajectories=[4,7]")
+    assert len(trainings) == 8 and trainings == commands.having("data.held_out_trajectories=[4,7]")
     (calibration,) = commands.having("calibrate")
     assert "trajectories=[4,5]" in calibration and f"{tmp_path}/forecast" in calibration
     table = commands.asked[-1]
@@ -72,14 +72,14 @@ def test_no_factor_on_the_noise_is_taken_from_the_configuration(commands, tmp_pa
 
 
 def test_both_networks_learn_equally_much_in_the_same_way(commands, tmp_path):
-    ice_from_scratch.main(words(tmp_path, "--steps", 40, 30, 20, "--set", "network.width=8"))
+    ice_from_scratch.main(words(tmp_path, "--steps", 40, 30, 20, 10, "--set", "network.width=8"))
     own = [c for c in commands.having("train") if "forecast.deterministic=true" not in c]
     det = commands.having("train", "forecast.deterministic=true")
-    assert [c[-1] for c in own] == ["training.steps=40", "training.steps=30", "training.steps=20"]
+    assert [c[-1] for c in own] == [f"training.steps={steps}" for steps in (40, 30, 20, 10)]
     as_own = [[w.replace("/det", "/forecast") for w in c if w != "forecast.deterministic=true"] for c in det]
     assert as_own == own and all("network.width=8" in c for c in own)
-    assert f"training.begin={tmp_path}/forecast-first" in own[1]
-    assert f"training.begin={tmp_path}/forecast-second" in own[2]
+    for command, begin in zip(own[1:], ("first", "second", "third"), strict=True):
+        assert f"training.begin={tmp_path}/forecast-{begin}" in command
 
 
 def test_a_failure_is_told_with_the_last_line_of_its_log_and_nothing_follows(commands, tmp_path):
@@ -100,11 +100,11 @@ def test_a_calibration_that_was_stopped_is_made_again_and_one_that_ended_is_not(
 
 
 def test_a_folder_of_other_options_is_refused_since_its_noise_and_table_would_stay(commands, tmp_path):
-    ice_from_scratch.main(words(tmp_path, "--steps", 40, 30, 20))
-    ice_from_scratch.main(words(tmp_path, "--steps", 40, 30, 20, "--cores", 1))
+    ice_from_scratch.main(words(tmp_path, "--steps", 40, 30, 20, 10))
+    ice_from_scratch.main(words(tmp_path, "--steps", 40, 30, 20, 10, "--cores", 1))
     before = len(commands.asked)
-    with pytest.raises(SystemExit, match=r"has steps = \[40, 30, 20\], expected \[40, 50, 20\]: give the same"):
-        ice_from_scratch.main(words(tmp_path, "--steps", 40, 50, 20))
+    with pytest.raises(SystemExit, match=r"has steps = \[40, 30, 20, 10\], expected \[40, 50, 20, 10\]: give the same"):
+        ice_from_scratch.main(words(tmp_path, "--steps", 40, 50, 20, 10))
     assert len(commands.asked) == before
 
 
