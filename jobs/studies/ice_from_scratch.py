@@ -16,12 +16,15 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
+import netCDF4
+
 from halocline.io.atomic import atomic_path
 
 HERE = Path(__file__).parent
 CONFIG = HERE.parent / "configs" / "ice.yaml"
 NETWORKS = {"forecast": [], "det": ["forecast.deterministic=true"]}
 PARTS = ("-first", "-second", "-third", "")  # trainings, one after the other, by the folders they leave
+STEPS = [4500, 5000, 5000, 7000]
 MINUTE = 60.0  # between two lines on what is under way
 Command = list[str]
 
@@ -44,9 +47,30 @@ def learning(arguments: argparse.Namespace, name: str) -> list[Command]:
 
 def noise(arguments: argparse.Namespace, output: Path) -> Command:
     """Finds the noise of the generator, from factors of 1: those of ice.yaml have seen the runs that are tested on."""
+    files, runs = [arguments.states], list(arguments.calibrate)
+    if arguments.more is not None:  # runs are numbered on from file to file
+        files.append(arguments.more)
+        runs += range(runs_in(arguments.states), runs_in(arguments.states) + runs_in(arguments.more))
     return ["mpirun", "-n", str(arguments.cores), "halocline", "calibrate", f"{arguments.folder}/forecast",
-            f"trajectories=[{','.join(map(str, arguments.calibrate))}]", "starts=6", "rounds=6",
-            "sampling.noise=1", "sampling.long_waves=1", "sampling.short_waves=1", f"output={output}"]  # fmt: skip
+            f"states=[{','.join(map(str, files))}]", f"trajectories=[{','.join(map(str, runs))}]",
+            f"starts={max(2, 6 // len(runs))}", "rounds=6", "sampling.noise=1", "sampling.long_waves=1",
+            "sampling.short_waves=1", f"output={output}"]  # fmt: skip
+
+
+def runs_in(path: Path) -> int:
+    """How many runs of the model a file holds.
+
+    Raises:
+        SystemExit: It cannot be read, or holds states that are not of runs.
+    """
+    try:
+        with netCDF4.Dataset(path) as file:
+            dimensions = {name: len(axis) for name, axis in file.dimensions.items()}
+    except OSError as error:
+        sys.exit(f"{path} cannot be read ({error}): name a file of runs.")
+    if "trajectory" not in dimensions:
+        sys.exit(f"{path} has dimensions {list(dimensions)}, expected 'trajectory': name a file of runs.")
+    return dimensions["trajectory"]
 
 
 def test(arguments: argparse.Namespace) -> Command:
@@ -105,10 +129,11 @@ def ask(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("grid", type=Path, help="start file of neXtSIM_DG for the grid, such as dg_init.nc")
     parser.add_argument("--folder", type=Path, default=Path("runs/ice_from_scratch"), help="for everything")
     parser.add_argument("--calibrate", type=int, nargs="+", default=[5], help="runs on which noise is found")
-    parser.add_argument("--test", type=int, nargs="+", default=[6, 7], help="runs that are tested on")
     parser.add_argument(
-        "--steps", type=int, nargs=len(PARTS), default=[4500, 5000, 5000, 7000], help="of the optimiser, by training"
+        "--more", type=Path, help="more runs for the noise, of weather and ice that neither learning nor tests know"
     )
+    parser.add_argument("--test", type=int, nargs="+", default=[6, 7], help="runs that are tested on")
+    parser.add_argument("--steps", type=int, nargs=len(PARTS), default=STEPS, help="of the optimiser, by training")
     parser.add_argument("--starts", type=int, default=8, help="of forecasts, in each run that is tested on")
     parser.add_argument("--members", type=int, default=32, help="of an ensemble")
     parser.add_argument("--cores", type=int, default=2, help="trainings at once, and ranks of the rest")
@@ -120,8 +145,9 @@ def ask(words: Sequence[str] | None) -> argparse.Namespace:
         parser.error(f"--calibrate {arguments.calibrate} and --test {arguments.test} share runs: name different ones")
     if sorted(both) != list(range(min(both), max(both) + 1)) or min(both) < 1:
         parser.error(f"runs {sorted(both)} are held out, expected successive ones, and others before to learn from")
-    for name in ("states", "grid", "folder", "config"):
-        setattr(arguments, name, getattr(arguments, name).absolute())
+    for name in ("states", "grid", "folder", "config", "more"):
+        if getattr(arguments, name) is not None:
+            setattr(arguments, name, getattr(arguments, name).absolute())
     return arguments
 
 
@@ -135,7 +161,7 @@ def remember(arguments: argparse.Namespace) -> None:
     asked = {name: str(value) for name, value in vars(arguments).items() if name not in ("folder", "cores")}
     kept = json.loads(path.read_text()) if path.exists() else asked
     for name, value in asked.items():
-        if kept.get(name) != value:
+        if kept.get(name, "None") != value:  # an option that is younger than the folder
             sys.exit(f"{path} has {name} = {kept.get(name)}, expected {value}: give the same, or another --folder.")
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(asked, indent=1) + "\n")
@@ -145,12 +171,13 @@ def main(words: Sequence[str] | None = None) -> None:
     """Trains, calibrates, tests."""
     arguments = ask(words)
     arguments.folder.mkdir(parents=True, exist_ok=True)
+    calibrated = arguments.folder / "calibrated"
+    calibration = noise(arguments, calibrated.with_suffix(".part"))  # what is wrong is told before hours of training
     remember(arguments)
     with ThreadPoolExecutor(min(arguments.cores, len(NETWORKS))) as pool:
         follow(arguments, {name: pool.submit(train, arguments, name) for name in NETWORKS})
-    calibrated = arguments.folder / "calibrated"
     if not calibrated.exists():
-        run(noise(arguments, calibrated.with_suffix(".part")))
+        run(calibration)
         calibrated.with_suffix(".part").rename(calibrated)
     run(test(arguments))
 

@@ -1,10 +1,12 @@
 """Forecasts from the beginning: which runs each step sees, equal networks, failures, steps that are not done twice."""
 
+import json
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import netCDF4
 import pytest
 import yaml
 
@@ -71,6 +73,34 @@ def test_no_factor_on_the_noise_is_taken_from_the_configuration(commands, tmp_pa
         assert len(commands.having("calibrate", f"sampling.{key}=1")) == 1
 
 
+def file_of_runs(path: Path, count: int, dimension: str = "trajectory") -> Path:
+    with netCDF4.Dataset(path, "w") as file:
+        file.createDimension(dimension, count)
+    return path
+
+
+def test_noise_is_found_on_all_runs_of_another_file_too_and_only_noise(commands, tmp_path):
+    states, more = file_of_runs(tmp_path / "eight.nc", 8), file_of_runs(tmp_path / "three.nc", 3)
+    ice_from_scratch.main([str(x) for x in (states, "init.nc", "--folder", tmp_path / "made", "--more", more)])
+    (calibration,) = commands.having("calibrate", f"states=[{states},{more}]")
+    assert {"trajectories=[5,8,9,10]", "starts=2"} <= set(calibration)
+    others = [command for command in commands.asked if command is not calibration]
+    assert len(others) == 9 and not any(str(more) in word for command in others for word in command)
+
+
+@pytest.mark.parametrize(
+    ("dimension", "sentence"),
+    [(None, r"more\.nc cannot be read \(.*No such file"), ("time", r"\['time'\], expected 'trajectory'")],
+)
+def test_a_file_without_runs_is_refused_before_anything_is_learned(commands, tmp_path, dimension, sentence):
+    states, more = file_of_runs(tmp_path / "eight.nc", 8), tmp_path / "more.nc"
+    if dimension is not None:
+        file_of_runs(more, 3, dimension)
+    with pytest.raises(SystemExit, match=sentence):
+        ice_from_scratch.main([str(x) for x in (states, "init.nc", "--folder", tmp_path / "made", "--more", more)])
+    assert not commands.asked
+
+
 def test_both_networks_learn_equally_much_in_the_same_way(commands, tmp_path):
     ice_from_scratch.main(words(tmp_path, "--steps", 40, 30, 20, 10, "--set", "network.width=8"))
     own = [c for c in commands.having("train") if "forecast.deterministic=true" not in c]
@@ -103,9 +133,17 @@ def test_a_folder_of_other_options_is_refused_since_its_noise_and_table_would_st
     ice_from_scratch.main(words(tmp_path, "--steps", 40, 30, 20, 10))
     ice_from_scratch.main(words(tmp_path, "--steps", 40, 30, 20, 10, "--cores", 1))
     before = len(commands.asked)
-    with pytest.raises(SystemExit, match=r"has steps = \[40, 30, 20, 10\], expected \[40, 50, 20, 10\]: give the same"):
+    with pytest.raises(SystemExit, match=r"steps = \[40, 30, 20, 10\], expected \[40, 50, 20, 10\]: give"):
         ice_from_scratch.main(words(tmp_path, "--steps", 40, 50, 20, 10))
     assert len(commands.asked) == before
+
+
+def test_a_folder_that_is_older_than_an_option_is_gone_on_with(commands, tmp_path):
+    ice_from_scratch.main(words(tmp_path))
+    options = tmp_path / "options.json"
+    options.write_text(json.dumps({k: v for k, v in json.loads(options.read_text()).items() if k != "more"}))
+    ice_from_scratch.main(words(tmp_path))
+    assert len(commands.having("calibrate")) == 1
 
 
 @pytest.mark.parametrize(
